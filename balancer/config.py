@@ -1,0 +1,420 @@
+"""The configuration tree of a run: one YAML file, strict, with a fingerprint.
+
+Unknown keys and wrong values are refused with the line of the YAML file and the nearest valid key.
+No field holds a credential: object stores take theirs from the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from balancer.errors import ConfigError
+
+Strategy = Literal["random", "farthest-point", "per-cluster", "hybrid"]
+Within = Literal["random", "nearest", "farthest-point"]
+ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
+EncoderKind = Literal["simclr", "autoencoder", "frozen"]
+Start = Literal["previous", "scratch"]
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+UNFINGERPRINTED: dict[str, Any] = {
+    "out": True,
+    "ray": True,
+    "storage": True,
+    "embedding": {"num_workers"},
+}
+"""Keys that say where and on what to run; they may change when a run is continued."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, no silent conversions of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class LongTailConfig(Section):
+    """An artificially long-tailed pool of a labeled archive, for measuring only.
+
+    Class c of C, in a seeded random order of the classes, keeps
+    round(largest * imbalance ** (-c / (C - 1))) tiles, at least one. Before that, `holdout` tiles
+    of every class are set aside as a balanced test set and never enter the pool.
+    """
+
+    imbalance: Annotated[float, Field(ge=1.0)] = 10.0
+    largest: PositiveInt = 80
+    holdout: Annotated[int, Field(ge=0)] = 20
+    seed: int = 0
+
+
+class ArchiveConfig(Section):
+    """Where the tiles are and how to read them."""
+
+    uri: str
+    format: ArchiveFormat = "auto"
+    label_column: str | None = None
+    """Metadata column used for measuring only; `folder` names are read as the column `label`."""
+    id_column: str = "tile_id"
+    image_column: str = "image"
+    tiles_per_shard: PositiveInt = 1024
+    """Logical shard size for folders and zips; a tar or Parquet file is always one shard."""
+    max_bad_fraction: Fraction = 0.01
+    long_tail: LongTailConfig | None = None
+
+
+class EncoderConfig(Section):
+    """The network that turns a tile into a vector."""
+
+    kind: EncoderKind = "simclr"
+    backbone: str = "small-conv"
+    """`small-conv`, `resnet18`, `resnet50`, `timm:NAME`, or `factory`."""
+    width: PositiveInt = 32
+    """Channels of the first layer of `small-conv`."""
+    factory: str | None = None
+    """`package.module:function` or `/path/file.py:function`, returning an `nn.Module`."""
+    factory_kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    """`pretrained` (torchvision / timm download), or the path or URI of a weights file."""
+    image_size: Annotated[int, Field(ge=8, le=2048)] = 64
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @model_validator(mode="after")
+    def _check(self) -> EncoderConfig:
+        known = self.backbone in {"small-conv", "resnet18", "resnet50", "factory"}
+        if not known and not self.backbone.startswith("timm:"):
+            raise ValueError(
+                f"backbone must be small-conv, resnet18, resnet50, timm:NAME or factory; "
+                f"got {self.backbone!r}"
+            )
+        if (self.backbone == "factory") != (self.factory is not None):
+            raise ValueError("backbone: factory and factory: MODULE:FUNCTION belong together")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive; got {self.std}")
+        if self.kind == "frozen" and self.backbone != "factory" and self.weights is None:
+            raise ValueError(
+                "kind: frozen needs weights (pretrained, a path or a URI) or a factory, because an "
+                "untrained network cannot be trusted to embed"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """Self-supervised training under Ray Train."""
+
+    epochs: PositiveInt = 10
+    """Epochs of round 0."""
+    later_epochs: PositiveInt | None = None
+    """Epochs of the rounds after it, on the previous manifest; as `epochs` when absent."""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+    projection_dim: PositiveInt = 64
+    crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
+    color_strength: Annotated[float, Field(ge=0)] = 0.3
+    sample: PositiveInt | None = None
+    """Round 0 trains on this many random tiles; on the whole archive when absent."""
+    start: Start = "previous"
+    """Rounds after 0 go on from the previous round's weights, or start anew."""
+    num_workers: PositiveInt = 1
+    cpus_per_worker: PositiveInt = 1
+    pool_tiles: PositiveInt = 32768
+    """Decoded tiles that one worker mixes its batches from (pool_tiles * size^2 * 3 bytes)."""
+
+
+class EmbeddingConfig(Section):
+    """Embedding every tile with Ray Data."""
+
+    batch_size: PositiveInt = 128
+    num_workers: PositiveInt | None = None
+    """Actors at most; one per free CPU (or GPU) when absent."""
+    cpus_per_worker: PositiveInt = 1
+    normalize: bool = True
+    """L2-normalise before clustering, selection and measuring."""
+
+
+class ClusteringConfig(Section):
+    """Distributed k-means."""
+
+    num_clusters: PositiveInt | None = None
+    """From the budget when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
+    iterations: PositiveInt = 20
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    """Stop when the inertia falls by less than this share in an iteration."""
+    sample_per_cluster: PositiveInt = 64
+    """Rows per cluster in the seeded sample that the first centroids are chosen from."""
+
+
+class SelectionConfig(Section):
+    """How many tiles to pick, and by which rule."""
+
+    budget: Annotated[float, Field(gt=0)]
+    """A whole number of tiles, or a share of the archive when below 1."""
+    strategy: Strategy = "per-cluster"
+    within: Within = "farthest-point"
+    """Rule inside a cluster, for `per-cluster`."""
+    global_share: Fraction = 0.25
+    """Share of the budget that `hybrid` picks by farthest-point over the whole archive."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SelectionConfig:
+        if self.budget >= 1 and self.budget != int(self.budget):
+            raise ValueError(
+                f"budget must be a whole number of tiles, or a share below 1; got {self.budget}"
+            )
+        return self
+
+    def resolve(self, num_tiles: int) -> int:
+        """Return the budget as a number of tiles.
+
+        Raises:
+            ConfigError: the archive is smaller than the budget.
+        """
+        budget = int(self.budget) if self.budget >= 1 else max(1, round(self.budget * num_tiles))
+        if budget > num_tiles:
+            raise ConfigError(
+                f"selection.budget must not exceed the archive's readable tiles ({num_tiles}); "
+                f"got {budget}. Lower the budget or add tiles."
+            )
+        return budget
+
+
+class MeasuresConfig(Section):
+    """What is measured after every round."""
+
+    compare: tuple[Strategy, ...] = ("random",)
+    """Strategies that each round also tries on the same embeddings, for the table."""
+    compare_repeats: PositiveInt = 5
+    """Seeds over which `random` is averaged."""
+    reference_clusters: PositiveInt | None = None
+    """Clusters of the frozen reference clustering; as many as round 0 used when absent."""
+    rare_percentile: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """Classes at or under this percentile of the class sizes count as rare."""
+
+
+class ConvergenceConfig(Section):
+    """When to stop before `rounds` are done: both must hold for one round."""
+
+    max_churn: Fraction = 0.05
+    """1 - Jaccard similarity of successive selections, at most."""
+    max_gain: Annotated[float, Field(ge=0)] = 0.01
+    """Relative gain in effective clusters over the previous round, at most."""
+
+
+class RayConfig(Section):
+    """Where Ray runs."""
+
+    address: str = "local"
+    """`local` starts an embedded Ray; `auto` or `ray://host:port` joins a cluster."""
+    num_cpus: PositiveInt | None = None
+    object_store_bytes: PositiveInt | None = None
+    use_gpu: bool | None = None
+    """Whether workers ask for a GPU; when absent, if Ray offers one."""
+
+
+class StorageConfig(Section):
+    """How to reach object stores. Credentials come from the environment, never from here."""
+
+    endpoint_url: str | None = None
+    """S3 endpoint; AWS_ENDPOINT_URL when absent."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    read_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    max_attempts: PositiveInt = 10
+
+
+class Config(Section):
+    """The whole run."""
+
+    archive: ArchiveConfig
+    selection: SelectionConfig
+    out: str = "runs/run"
+    seed: int = 0
+    rounds: PositiveInt = 3
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    clustering: ClusteringConfig = ClusteringConfig()
+    measures: MeasuresConfig = MeasuresConfig()
+    convergence: ConvergenceConfig = ConvergenceConfig()
+    ray: RayConfig = RayConfig()
+    storage: StorageConfig = StorageConfig()
+
+    def frozen_part(self) -> dict[str, Any]:
+        """Return what defines the result: everything except where and on what it runs."""
+        return self.model_dump(mode="json", exclude=UNFINGERPRINTED)
+
+    def fingerprint(self) -> str:
+        """Return a digest of `frozen_part`, 16 hex characters."""
+        return digest_json(self.frozen_part())
+
+
+def digest_json(value: object) -> str:
+    """Return a 16-character digest of a JSON-serialisable value, independent of key order.
+
+    >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=c` overrides, validate.
+
+    Args:
+        path: the YAML file.
+        overrides: `dotted.key=value` strings; values are parsed as YAML.
+
+    Raises:
+        ConfigError: with the line of the file and the nearest valid key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration must be a readable YAML file; got {path} ({error.strerror}). "
+            f"Check the path."
+        ) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} must be valid YAML: {error}") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path} must hold a mapping of sections, got a {type(tree).__name__}. "
+            f"See configs/ for examples."
+        )
+    lines = _line_numbers(node)
+    for override in overrides:
+        lines[_apply_override(tree, override)] = f"--set {override}"
+    return build_config(tree, origin=str(path), lines=lines)
+
+
+def build_config(
+    tree: Mapping[str, Any],
+    *,
+    origin: str = "configuration",
+    lines: Mapping[tuple[str, ...], int | str] | None = None,
+) -> Config:
+    """Validate a nested mapping into a `Config`.
+
+    Args:
+        tree: sections and values.
+        origin: name used in messages, such as the file's path.
+        lines: line number, or a text such as `--set a.b=c`, of each key path.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_describe(problem, origin, lines or {}) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def config_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one line `key: old -> new` for each leaf in which two trees differ.
+
+    >>> config_difference({"a": {"b": 1}}, {"a": {"b": 2}})
+    ['a.b: 1 -> 2']
+    """
+    before, after = _leaves(old), _leaves(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found.update(_leaves(value, f"{name}."))
+        else:
+            found[name] = json.dumps(value, sort_keys=True)
+    return found
+
+
+def _line_numbers(
+    node: yaml.Node | None, prefix: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], int | str]:
+    lines: dict[tuple[str, ...], int | str] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            lines[path] = key.start_mark.line + 1
+            lines.update(_line_numbers(value, path))
+    return lines
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+    key, separator, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not separator or not all(path):
+        raise ConfigError(f"--set takes dotted.key=value, such as seed=1; got {override!r}")
+    branch = tree
+    for name in path[:-1]:
+        child = branch.get(name)
+        if child is None:
+            child = branch[name] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(
+                f"--set {override}: {name} must be a section, but the configuration gives it the "
+                f"value {child!r}. Set the section's keys one by one."
+            )
+        branch = child
+    try:
+        branch[path[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value must be valid YAML ({error})") from error
+    return path
+
+
+def _describe(problem: Any, origin: str, lines: Mapping[tuple[str, ...], int | str]) -> str:
+    path = tuple(str(part) for part in problem["loc"])
+    where: int | str | None = None
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            where = lines[path[:length]]
+            break
+    place = origin if where is None else where if isinstance(where, str) else f"{origin}:{where}"
+    name = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        valid = _valid_keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Valid keys: {', '.join(valid)}."
+        return f"{place}: unknown key {name!r}. {hint}"
+    if problem["type"] == "missing":
+        return f"{place}: {name!r} must be given. Add it to the file, or use --set {name}=VALUE."
+    message = problem["msg"].removeprefix("Value error, ")
+    got = problem.get("input")
+    shown = "" if isinstance(got, dict) else f"; got {got!r}"
+    return f"{place}: {name}: {message}{shown}."
+
+
+def _valid_keys(path: tuple[str, ...]) -> list[str]:
+    model: Any = Config
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if model is None:
+            return []
+    return sorted(model.model_fields)

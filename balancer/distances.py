@@ -1,0 +1,198 @@
+"""The canonical squared distance, and what is decided with it.
+
+The canonical squared distance of two float32 rows is
+
+    float32( sum over dimensions of the float64 squared difference ),
+
+summed in eight lanes (dimension j goes to lane j mod 8, lanes are then added pairwise). The order
+of the additions is part of the definition, so every caller, block size, thread count and sharding
+gets the same bits. Faster forms (a GEMM, FAISS) may filter, but only this one decides. Ties are
+broken on the lower rank, where rank is the order of the tile ids.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from balancer.types import FloatArray, IdArray, IntArray
+
+
+@numba.njit(cache=True, inline="always")
+def squared_distance(a: FloatArray, b: FloatArray) -> np.float32:
+    """Return the canonical squared distance of two (D,) float32 rows."""
+    lane0 = lane1 = lane2 = lane3 = lane4 = lane5 = lane6 = lane7 = 0.0
+    dim = a.shape[0]
+    whole = dim - dim % 8
+    for j in range(0, whole, 8):
+        z0 = np.float64(a[j]) - np.float64(b[j])
+        z1 = np.float64(a[j + 1]) - np.float64(b[j + 1])
+        z2 = np.float64(a[j + 2]) - np.float64(b[j + 2])
+        z3 = np.float64(a[j + 3]) - np.float64(b[j + 3])
+        z4 = np.float64(a[j + 4]) - np.float64(b[j + 4])
+        z5 = np.float64(a[j + 5]) - np.float64(b[j + 5])
+        z6 = np.float64(a[j + 6]) - np.float64(b[j + 6])
+        z7 = np.float64(a[j + 7]) - np.float64(b[j + 7])
+        lane0 += z0 * z0
+        lane1 += z1 * z1
+        lane2 += z2 * z2
+        lane3 += z3 * z3
+        lane4 += z4 * z4
+        lane5 += z5 * z5
+        lane6 += z6 * z6
+        lane7 += z7 * z7
+    tail = 0.0
+    for j in range(whole, dim):
+        z = np.float64(a[j]) - np.float64(b[j])
+        tail += z * z
+    return np.float32(
+        ((lane0 + lane1) + (lane2 + lane3)) + ((lane4 + lane5) + (lane6 + lane7)) + tail
+    )
+
+
+@numba.njit(cache=True, parallel=True)
+def _update_nearest(points: FloatArray, pick: FloatArray, nearest: FloatArray) -> None:
+    for i in numba.prange(points.shape[0]):
+        if nearest[i] >= 0:
+            distance = squared_distance(points[i], pick)
+            if distance < nearest[i]:
+                nearest[i] = distance
+
+
+def update_nearest(points: FloatArray, pick: FloatArray, nearest: FloatArray) -> None:
+    """Lower `nearest` to the canonical squared distance to `pick`, in place.
+
+    Rows whose value is negative are marked as taken and stay as they are.
+
+    Args:
+        points: (N, D) float32, C-contiguous.
+        pick: (D,) float32.
+        nearest: (N,) float32, changed in place.
+
+    Cost: one pass over `points`, no memory.
+    """
+    _update_nearest(points, pick, nearest)
+
+
+@numba.njit(cache=True, parallel=True)
+def _distances_to(points: FloatArray, target: FloatArray, out: FloatArray) -> None:
+    for i in numba.prange(points.shape[0]):
+        out[i] = squared_distance(points[i], target)
+
+
+def distances_to(points: FloatArray, target: FloatArray) -> FloatArray:
+    """Return the (N,) float32 canonical squared distances from `points` (N, D) to one (D,) row."""
+    out = np.empty(len(points), dtype=np.float32)
+    _distances_to(points, target, out)
+    return out
+
+
+@numba.njit(cache=True, parallel=True)
+def _paired(points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray) -> None:
+    for i in numba.prange(points.shape[0]):
+        out[i] = squared_distance(points[i], others[index[i]])
+
+
+def paired_distances(points: FloatArray, others: FloatArray, index: IntArray) -> FloatArray:
+    """Return the (N,) canonical squared distances between `points[i]` and `others[index[i]]`."""
+    out = np.empty(len(points), dtype=np.float32)
+    _paired(points, others, index, out)
+    return out
+
+
+@numba.njit(cache=True, parallel=True)
+def _nearest_rows(points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray) -> None:
+    for i in numba.prange(points.shape[0]):
+        best = np.float32(np.inf)
+        where = 0
+        for k in range(others.shape[0]):
+            distance = squared_distance(points[i], others[k])
+            if distance < best:
+                best = distance
+                where = k
+        index[i] = where
+        out[i] = best
+
+
+def nearest_rows(points: FloatArray, others: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return for each point its nearest row of `others`, by (canonical distance, row number).
+
+    Args:
+        points: (N, D) float32.
+        others: (K, D) float32, K >= 1.
+
+    Returns:
+        (N,) int64 row numbers and (N,) float32 squared distances.
+
+    Cost: N * K * D operations, no memory beyond the result.
+
+    >>> nearest_rows(np.eye(2, dtype=np.float32), np.zeros((3, 2), dtype=np.float32))[0]
+    array([0, 0])
+    """
+    index = np.empty(len(points), dtype=np.int64)
+    out = np.empty(len(points), dtype=np.float32)
+    _nearest_rows(points, others, index, out)
+    return index, out
+
+
+@numba.njit(cache=True, parallel=True)
+def _normalize(points: FloatArray, out: FloatArray) -> None:
+    for i in numba.prange(points.shape[0]):
+        total = 0.0
+        for j in range(points.shape[1]):
+            total += np.float64(points[i, j]) * np.float64(points[i, j])
+        norm = np.sqrt(total)
+        for j in range(points.shape[1]):
+            out[i, j] = np.float32(np.float64(points[i, j]) / norm)
+
+
+def l2_normalize(points: FloatArray) -> FloatArray:
+    """Return `points` (N, D) with every row scaled to unit length, in float32.
+
+    Each row is computed by itself in float64, so the bits do not depend on the rows around it.
+    Rows of zero length must have been refused before (see `require_finite`).
+    """
+    out = np.empty_like(points)
+    _normalize(points, out)
+    return out
+
+
+def require_finite(points: FloatArray, ids: IdArray, *, nonzero: bool) -> None:
+    """Refuse rows that have no place among distances.
+
+    Args:
+        points: (N, D) float32.
+        ids: (N,) ids, to name the row.
+        nonzero: also refuse rows of zero length (they cannot be L2-normalised).
+
+    Raises:
+        ValueError: naming the first offending rows.
+    """
+    bad = ~np.isfinite(points).all(axis=1)
+    if bad.any():
+        names = ", ".join(map(str, ids[bad][:3]))
+        raise ValueError(
+            f"Embeddings must be finite; {int(bad.sum())} of {len(points)} rows hold NaN or "
+            f"infinity (tile ids {names}{', ...' if bad.sum() > 3 else ''}). "
+            f"Drop or recompute them."
+        )
+    if nonzero:
+        zero = ~points.any(axis=1)
+        if zero.any():
+            names = ", ".join(map(str, ids[zero][:3]))
+            raise ValueError(
+                f"Embeddings must not be all zero when they are L2-normalised; {int(zero.sum())} "
+                f"of {len(points)} rows are (tile ids {names}{', ...' if zero.sum() > 3 else ''}). "
+                f"Drop them, or select with normalize=False."
+            )
+
+
+def id_ranks(ids: IdArray) -> IntArray:
+    """Return the rank of each id in ascending order: the tie-breaker of every decision.
+
+    >>> id_ranks(np.array(["b", "a", "c"]))
+    array([1, 0, 2])
+    """
+    ranks = np.empty(len(ids), dtype=np.int64)
+    ranks[np.argsort(ids, kind="stable")] = np.arange(len(ids))
+    return ranks
