@@ -1,0 +1,42 @@
+"""Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.
+
+The public names load on first use, so that `import balancer` is quick and needs no Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from balancer.config import Config, SelectionConfig, build_config, load_config
+    from balancer.rounds.runner import run_rounds
+    from balancer.selection import farthest_point, select
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "balancer.config",
+    "SelectionConfig": "balancer.config",
+    "build_config": "balancer.config",
+    "farthest_point": "balancer.selection",
+    "load_config": "balancer.config",
+    "run_rounds": "balancer.rounds.runner",
+    "select": "balancer.selection",
+}
+
+__all__ = [
+    "Config",
+    "SelectionConfig",
+    "build_config",
+    "farthest_point",
+    "load_config",
+    "run_rounds",
+    "select",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'balancer' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""K-means on shards: pure local / merge / finalize steps, exact sums."""

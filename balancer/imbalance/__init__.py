@@ -1,0 +1,1 @@
+"""Measures of balance, with and without labels."""

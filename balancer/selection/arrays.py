@@ -1,0 +1,95 @@
+"""Selection on plain arrays: no Ray, no files, no run."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from balancer.clustering.assignment import assign
+from balancer.clustering.kmeans import default_num_clusters, fit
+from balancer.config import ClusteringConfig, SelectionConfig
+from balancer.distances import l2_normalize, require_finite
+from balancer.seeding import derive_seed
+from balancer.selection.farthest_point import row_ids
+from balancer.selection.pool import ArrayPool
+from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
+from balancer.types import Clustering, FloatArray, IdArray, Selection
+
+
+def select(
+    embeddings: ArrayLike,
+    selection: SelectionConfig | int,
+    *,
+    ids: IdArray | None = None,
+    seed: int = 0,
+    normalize: bool = True,
+    clustering: ClusteringConfig | None = None,
+) -> Selection:
+    """Pick a balanced, diverse subset of embeddings: the whole selection in one call.
+
+    Args:
+        embeddings: (N, D) numbers, finite; converted to float32.
+        selection: the budget as a number (default strategy), or the whole `SelectionConfig`.
+        ids: (N,) unique ids; zero-padded row numbers when absent.
+        seed: decides the first picks and the clustering.
+        normalize: L2-normalise the rows first, which makes distances cosine distances.
+        clustering: settings of k-means for the strategies that cluster.
+
+    Returns:
+        The picks, best first; the same as a run's `select` stage makes of the same embeddings.
+
+    Raises:
+        ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N.
+
+    Cost: O(N D) memory; time of the strategy, see `balancer.selection.strategies`.
+
+    >>> tiles = np.random.default_rng(0).normal(size=(100, 8))
+    >>> len(select(tiles, 10))
+    10
+    """
+    config = SelectionConfig(budget=selection) if isinstance(selection, int) else selection
+    points, names = prepare(embeddings, ids, normalize=normalize)
+    budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
+    if not 1 <= budget <= len(points):
+        raise ValueError(
+            f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
+            f"Lower the budget or add rows."
+        )
+    pool = ArrayPool(points, names)
+    fitted: Clustering | None = None
+    if config.strategy in CLUSTERED:
+        kmeans = clustering or ClusteringConfig()
+        count = kmeans.num_clusters or default_num_clusters(budget, len(points))
+        fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
+        labels, _ = assign(points, fitted.centroids)
+        pool = ArrayPool(points, names, labels, fitted.centroids)
+    settings = Settings.of(config, derive_seed(seed, "select"), fitted)
+    return run_strategy(config.strategy, pool, budget, settings)
+
+
+def prepare(
+    embeddings: ArrayLike, ids: IdArray | None, *, normalize: bool
+) -> tuple[FloatArray, IdArray]:
+    """Validate embeddings and ids; return (N, D) float32 rows, normalised if asked, and ids.
+
+    Raises:
+        ValueError: what is wrong, with the id of the row.
+    """
+    points = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if points.ndim != 2 or 0 in points.shape:
+        raise ValueError(
+            f"Embeddings must be a matrix of N > 0 rows and D > 0 columns; "
+            f"got shape {points.shape}."
+        )
+    names = row_ids(len(points)) if ids is None else np.asarray(ids, dtype=np.str_)
+    if names.shape != (len(points),):
+        raise ValueError(f"There must be one id per row ({len(points)}); got {names.shape}.")
+    ordered = np.sort(names)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise ValueError(
+            f"Ids must be unique; {len(repeated)} repeat, the first is {repeated[0]!r}. "
+            f"Drop or rename the duplicates."
+        )
+    require_finite(points, names, nonzero=normalize)
+    return (l2_normalize(points) if normalize else points), names

@@ -1,0 +1,190 @@
+"""What a strategy needs from the rows it selects among, wherever they lie.
+
+`ArrayPool` holds one array. The Ray stage holds shards on many workers behind the same protocol,
+so every strategy is written once and picks the same tiles in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.config import Within
+from balancer.selection.farthest_point import Candidate, FarthestPointShard
+from balancer.selection.per_cluster import cluster_seed, pick_in_cluster
+from balancer.selection.uniform import lowest_hashes
+from balancer.types import FloatArray, IdArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Picks of one cluster or of the whole pool, best first.
+
+    Attributes:
+        ids: (n,) tile ids.
+        cluster: (n,) int64, -1 without clusters.
+        distance: (n,) float32, NaN where the rule has none.
+    """
+
+    ids: IdArray
+    cluster: IntArray
+    distance: FloatArray
+
+
+class Pool(Protocol):
+    """Rows to select among."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+
+    def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
+        """Return ids and vectors of the `count` rows with the lowest hashes, lowest first."""
+
+    def start_farthest_point(
+        self, selected: FloatArray, selected_ids: Sequence[str]
+    ) -> Candidate | None:
+        """Reset all distances, apply the rows already selected, return the farthest row."""
+
+    def advance(self, pick: Candidate) -> Candidate | None:
+        """Apply one pick and return the next."""
+
+    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
+        """Pick `counts[k]` rows of every cluster k by `rule`, cluster by cluster."""
+
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """Return the (n, D) vectors of the given ids."""
+
+
+class ArrayPool:
+    """Rows of one array, as a `Pool` and as `balancer.clustering.kmeans.Rows`.
+
+    Args:
+        points: (N, D) float32, C-contiguous, finite.
+        ids: (N,) unique ids.
+        labels: (N,) int64 cluster of each row; needed by `pick_in_clusters` only.
+        centroids: (K, D) float32; likewise.
+    """
+
+    def __init__(
+        self,
+        points: FloatArray,
+        ids: IdArray,
+        labels: IntArray | None = None,
+        centroids: FloatArray | None = None,
+    ) -> None:
+        self.points = points
+        self.ids = ids
+        self.labels = labels
+        self.centroids = centroids
+        self._shard: FarthestPointShard | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.points)
+
+    def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
+        """See `Pool`."""
+        rows = lowest_hashes(self.ids, count, seed=seed)
+        return self.ids[rows], self.points[rows]
+
+    def start_farthest_point(
+        self, selected: FloatArray, selected_ids: Sequence[str]
+    ) -> Candidate | None:
+        """See `Pool`."""
+        self._shard = FarthestPointShard(self.points, self.ids)
+        self._shard.apply(selected, selected_ids)
+        return self._shard.candidate()
+
+    def advance(self, pick: Candidate) -> Candidate | None:
+        """See `Pool`."""
+        assert self._shard is not None  # start_farthest_point comes first
+        self._shard.apply(pick.vector[None], [pick.tile_id])
+        return self._shard.candidate()
+
+    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
+        """See `Pool`."""
+        assert self.labels is not None  # a pool for this strategy is made with labels
+        assert self.centroids is not None
+        order = np.argsort(self.labels, kind="stable")
+        ends = np.cumsum(np.bincount(self.labels, minlength=len(counts)))
+        parts = []
+        for cluster in np.flatnonzero(counts):
+            rows = order[(ends[cluster - 1] if cluster else 0) : ends[cluster]]
+            parts.append(
+                pick_rows(
+                    self.points[rows],
+                    self.ids[rows],
+                    int(counts[cluster]),
+                    rule=rule,
+                    cluster=int(cluster),
+                    centroid=self.centroids[cluster],
+                    seed=seed,
+                )
+            )
+        return concatenate_picked(parts)
+
+    def extent(self) -> tuple[int, float]:
+        """See `balancer.clustering.kmeans.Rows`."""
+        return self.points.shape[1], float(np.abs(self.points).max())
+
+    def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums:
+        """See `balancer.clustering.kmeans.Rows`."""
+        return merge_sums([local_sums(self.points, self.ids, centroids, scale)])
+
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """See `Pool`."""
+        return self.points[rows_of(self.ids, ids)]
+
+
+def pick_rows(
+    points: FloatArray,
+    ids: IdArray,
+    count: int,
+    *,
+    rule: Within,
+    cluster: int,
+    centroid: FloatArray,
+    seed: int,
+) -> Picked:
+    """Pick `count` rows of one cluster, whose rows may come in any order."""
+    picks = pick_in_cluster(
+        points, ids, count, rule=rule, centroid=centroid, seed=cluster_seed(seed, cluster)
+    )
+    return Picked(ids[picks.rows], np.full(count, cluster, np.int64), picks.distances)
+
+
+def concatenate_picked(parts: Sequence[Picked]) -> Picked:
+    """Join picks in the order of `parts`."""
+    if not parts:
+        return Picked(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.float32))
+    return Picked(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.cluster for part in parts]),
+        np.concatenate([part.distance for part in parts]),
+    )
+
+
+def rows_of(ids: IdArray, wanted: IdArray) -> IntArray:
+    """Return the row of each wanted id.
+
+    Raises:
+        KeyError: naming an id that is not there.
+
+    >>> rows_of(np.array(["b", "a"]), np.array(["a"]))
+    array([1])
+    """
+    order = np.argsort(ids, kind="stable")
+    if len(ids) == 0 and len(wanted):
+        raise KeyError(f"{wanted[0]} is not among the rows")
+    places = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
+    rows = order[places]
+    wrong = ids[rows] != wanted
+    if wrong.any():
+        raise KeyError(f"{wanted[wrong][0]} is not among the rows")
+    return rows.astype(np.int64)

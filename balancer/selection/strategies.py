@@ -1,0 +1,187 @@
+"""The named strategies: how a budget of tiles is picked from a pool.
+
+Each strategy is a function `(pool, budget, settings) -> Selection`; `STRATEGIES` names them. They
+see the rows only through `Pool`, so a plain array and shards on many workers give the same picks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.config import SelectionConfig, Strategy, Within
+from balancer.seeding import derive_seed
+from balancer.selection.farthest_point import Candidate, greedy_picks
+from balancer.selection.per_cluster import interleave
+from balancer.selection.pool import Picked, Pool
+from balancer.selection.quotas import water_filling
+from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a strategy may depend on beside the rows.
+
+    Attributes:
+        seed: of this selection.
+        within: rule inside a cluster for `per-cluster`.
+        global_share: share of the budget that `hybrid` picks over the whole pool.
+        clustering: needed by the strategies in `CLUSTERED`.
+    """
+
+    seed: int
+    within: Within = "farthest-point"
+    global_share: float = 0.25
+    clustering: Clustering | None = None
+
+    @classmethod
+    def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
+        """Take the settings from a configuration."""
+        return cls(seed, config.within, config.global_share, clustering)
+
+
+def select_random(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick uniformly at random; every tile's weight is N / budget."""
+    ids, _ = pool.sample(budget, derive_seed(settings.seed, "random"))
+    count = len(ids)
+    return _selection(
+        ids,
+        np.full(count, -1, np.int64),
+        np.full(count, np.nan, np.float32),
+        np.full(count, pool.num_rows / budget),
+        "random",
+    )
+
+
+def select_farthest_point(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by Algorithm 1 from a seeded first tile. Weights are 1: there is no sampling rate."""
+    first_id, first_vector = pool.sample(1, derive_seed(settings.seed, "first"))
+    picks = _global_picks(
+        pool, budget, Candidate(np.inf, str(first_id[0]), first_vector[0]), fresh=True
+    )
+    distances = np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32))
+    distances[0] = np.nan
+    return _selection(
+        np.array([pick.tile_id for pick in picks]),
+        np.full(budget, -1, np.int64),
+        distances,
+        np.ones(budget),
+        "farthest-point",
+    )
+
+
+def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick an equal number per cluster by water-filling, inside a cluster by `settings.within`.
+
+    The weight of a tile is its cluster's size over its cluster's picks. Ranks take the clusters in
+    turn, so that every prefix is balanced too.
+    """
+    clustering = _clustering(settings, "per-cluster")
+    quota = water_filling(clustering.sizes, budget, seed=settings.seed)
+    picked = pool.pick_in_clusters(quota.counts, settings.within, settings.seed)
+    weights = clustering.sizes[picked.cluster] / quota.counts[picked.cluster]
+    order = interleave(picked.cluster, _positions(picked.cluster), seed=settings.seed)
+    return _selection(
+        picked.ids[order],
+        picked.cluster[order],
+        picked.distance[order],
+        weights[order],
+        f"per-cluster:{settings.within}",
+    )
+
+
+def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick most of the budget per cluster with farthest-point inside, the rest globally.
+
+    The global part is farthest-point over the whole pool, given the per-cluster picks; its tiles
+    weigh 1 because their picking has no sampling rate.
+    """
+    clustering = _clustering(settings, "hybrid")
+    num_global = round(settings.global_share * budget)
+    quota = water_filling(clustering.sizes, budget - num_global, seed=settings.seed)
+    picked = pool.pick_in_clusters(quota.counts, "farthest-point", settings.seed)
+    order = interleave(picked.cluster, _positions(picked.cluster), seed=settings.seed)
+    base = Picked(picked.ids[order], picked.cluster[order], picked.distance[order])
+    weights = clustering.sizes[base.cluster] / quota.counts[base.cluster]
+    if num_global == 0:
+        return _selection(base.ids, base.cluster, base.distance, weights, "hybrid:per-cluster")
+    start = pool.start_farthest_point(pool.vectors(base.ids), base.ids.tolist())
+    assert start is not None  # the budget does not exceed the rows
+    picks = _global_picks(pool, num_global, start, fresh=False)
+    ids = np.array([pick.tile_id for pick in picks])
+    distances = np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32))
+    reasons = ["hybrid:per-cluster"] * len(base.ids) + ["hybrid:farthest-point"] * num_global
+    return Selection(
+        tile_ids=np.concatenate([base.ids, ids]),
+        shard_ids=np.full(len(reasons), ""),
+        cluster=np.concatenate([base.cluster, np.full(num_global, -1, np.int64)]),
+        distance=np.concatenate([base.distance, distances]),
+        weight=np.concatenate([weights, np.ones(num_global)]),
+        reason=np.array(reasons),
+    )
+
+
+STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
+    "random": select_random,
+    "farthest-point": select_farthest_point,
+    "per-cluster": select_per_cluster,
+    "hybrid": select_hybrid,
+}
+
+CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid"})
+"""Strategies that need a clustering."""
+
+
+def run_strategy(strategy: Strategy, pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick `budget` tiles from `pool` by the named strategy.
+
+    Raises:
+        ValueError: the budget is not between 1 and the number of rows, or a clustering is missing.
+    """
+    if not 1 <= budget <= pool.num_rows:
+        raise ValueError(
+            f"The budget must lie between 1 and the {pool.num_rows} rows there are; got {budget}."
+        )
+    return STRATEGIES[strategy](pool, budget, settings)
+
+
+def _global_picks(pool: Pool, count: int, start: Candidate, *, fresh: bool) -> list[Candidate]:
+    if fresh:
+        nothing: FloatArray = np.empty((0, len(start.vector)), np.float32)
+        pool.start_farthest_point(nothing, [])
+    return greedy_picks(start, count, pool.advance)
+
+
+def _clustering(settings: Settings, strategy: str) -> Clustering:
+    if settings.clustering is None:
+        raise ValueError(f"The {strategy} strategy needs a clustering; got none.")
+    return settings.clustering
+
+
+def _positions(cluster: IntArray) -> IntArray:
+    """Return each pick's place within its cluster; picks of a cluster stand in order."""
+    order = np.argsort(cluster, kind="stable")
+    sizes = np.unique(cluster, return_counts=True)[1]
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    positions = np.empty(len(cluster), dtype=np.int64)
+    positions[order] = np.arange(len(cluster)) - starts
+    return positions
+
+
+def _selection(
+    ids: IdArray,
+    cluster: IntArray,
+    distance: FloatArray,
+    weight: np.ndarray[tuple[int], np.dtype[np.float64]],
+    reason: str,
+) -> Selection:
+    return Selection(
+        tile_ids=ids,
+        shard_ids=np.full(len(ids), ""),
+        cluster=cluster,
+        distance=distance,
+        weight=weight,
+        reason=np.full(len(ids), reason),
+    )
