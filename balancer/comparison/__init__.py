@@ -1,0 +1,1 @@
+"""Comparisons with labels: does a balanced training set make better models?"""
