@@ -1,0 +1,1 @@
+"""A procedural satellite archive with a known long tail, for trying balancer without any data."""
