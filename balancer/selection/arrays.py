@@ -88,7 +88,7 @@ def prepare(
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
         raise ValueError(
-            f"Ids must be unique; {len(repeated)} repeat, the first is {repeated[0]!r}. "
+            f"Ids must be unique; {len(repeated)} repeat, the first is {str(repeated[0])!r}. "
             f"Drop or rename the duplicates."
         )
     require_finite(points, names, nonzero=normalize)

@@ -1,0 +1,202 @@
+"""Embedding shards spread over Ray actors, as one `Pool` to cluster, select from and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import ray
+
+from balancer.clustering.kmeans import PartialSums, Scale, merge_sums
+from balancer.config import Within
+from balancer.imbalance.radius import (
+    SHARES,
+    find_rank,
+    merge_counts,
+    radius_from_bits,
+    rank_of,
+)
+from balancer.selection.farthest_point import Candidate, farthest_candidate
+from balancer.selection.pool import Picked, concatenate_picked, rows_of
+from balancer.selection.uniform import lowest_hashes
+from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.resources import available_cpus, plain_errors
+from balancer.storage.filesystem import Store
+from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray
+
+RESTARTS = 8
+"""Times one worker may die and be rebuilt from storage before the stage fails."""
+
+
+class RayPool:
+    """Rows on several workers. Implements `Pool` and `balancer.clustering.kmeans.Rows`.
+
+    The results are the same for any number of workers: sums are exact, ties break on tile ids.
+    A worker that dies is restarted by Ray, reads its shards again and is sent all picks again.
+
+    Args:
+        workers: actor handles of `PoolWorker`.
+        clustering: needed by `pick_in_clusters` only.
+    """
+
+    def __init__(self, workers: Sequence[Any], clustering: Clustering | None = None) -> None:
+        self._workers = workers
+        extents = self._ask("extent")
+        self._num_rows = sum(rows for rows, _, _ in extents)
+        self._dim = max(dim for _, dim, _ in extents)
+        self._largest = max(largest for _, _, largest in extents)
+        self._clustering = clustering
+        self._picks: list[tuple[FloatArray, str]] = []
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return self._num_rows
+
+    def extent(self) -> tuple[int, float]:
+        """See `balancer.clustering.kmeans.Rows`."""
+        return self._dim, self._largest
+
+    def with_clustering(self, clustering: Clustering) -> RayPool:
+        """Return the same rows with clusters to pick in."""
+        return RayPool(self._workers, clustering)
+
+    def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
+        """See `Pool`."""
+        parts = [part for part in self._ask("sample", count, seed) if len(part[0])]
+        ids = np.concatenate([ids for ids, _ in parts])
+        points = np.concatenate([points for _, points in parts])
+        keep = lowest_hashes(ids, count, seed=seed)
+        return ids[keep], points[keep]
+
+    def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums:
+        """See `balancer.clustering.kmeans.Rows`."""
+        parts = self._ask("sums", ray.put(centroids), scale)
+        return merge_sums([part for part in parts if part is not None])
+
+    def start_farthest_point(
+        self, selected: FloatArray, selected_ids: Sequence[str]
+    ) -> Candidate | None:
+        """See `Pool`."""
+        self._picks = list(zip(selected, selected_ids, strict=True))
+        return self._farthest(0)
+
+    def advance(self, pick: Candidate) -> Candidate | None:
+        """See `Pool`. One round trip to every worker."""
+        self._picks.append((pick.vector, pick.tile_id))
+        return self._farthest(len(self._picks) - 1)
+
+    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
+        """See `Pool`. Clusters are dealt to the workers by size; rows move once."""
+        assert self._clustering is not None  # a pool for this strategy is made with a clustering
+        centroids = ray.put(self._clustering.centroids)
+        groups = deal_clusters(self._clustering.sizes, counts, len(self._workers))
+        with plain_errors():
+            rows = [
+                worker.cluster_rows.options(num_returns=len(groups)).remote(centroids, groups)
+                for worker in self._workers
+            ]
+            rows = [[part] if len(groups) == 1 else part for part in rows]
+            picked: list[Picked] = ray.get(
+                [
+                    self._workers[g % len(self._workers)].pick_group.remote(
+                        centroids, counts, rule, seed, *(parts[g] for parts in rows)
+                    )
+                    for g in range(len(groups))
+                ]
+            )
+        together = concatenate_picked(picked)
+        order = np.argsort(together.cluster, kind="stable")
+        return Picked(together.ids[order], together.cluster[order], together.distance[order])
+
+    def vectors(self, ids: IdArray) -> FloatArray:
+        """See `Pool`."""
+        parts = [part for part in self._ask("vectors", ray.put(ids)) if len(part[0])]
+        found = np.concatenate([ids for ids, _ in parts])
+        return np.concatenate([points for _, points in parts])[rows_of(found, ids)]
+
+    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
+        """Return the exact covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
+        shared = ray.put(picks)
+        upper = merge_counts(self._ask("nearest_pick", shared))
+        radii = {}
+        for share in SHARES:
+            key, rank = find_rank(upper, rank_of(share, self._num_rows))
+            detail = merge_counts(self._ask("nearest_pick_detail", shared, key))
+            lower, _ = find_rank(detail, rank)
+            radii[f"{share:.0%}".rstrip("%")] = radius_from_bits(key, lower)
+        return radii
+
+    def _ask(self, method: str, *arguments: object) -> list[Any]:
+        with plain_errors():
+            return ray.get(  # type: ignore[no-any-return]
+                [getattr(worker, method).remote(*arguments) for worker in self._workers]
+            )
+
+    def _farthest(self, start: int) -> Candidate | None:
+        vectors, ids = self._stack(start)
+        answers = self._ask("farthest", vectors, ids, start)
+        for number, answer in enumerate(answers):
+            if isinstance(answer, Behind):
+                vectors, ids = self._stack(0)
+                with plain_errors():
+                    answers[number] = ray.get(
+                        self._workers[number].farthest.remote(vectors, ids, 0)
+                    )
+        return farthest_candidate(answers)
+
+    def _stack(self, start: int) -> tuple[FloatArray, list[str]]:
+        picks = self._picks[start:]
+        if not picks:
+            return np.empty((0, self._dim), np.float32), []
+        return np.stack([vector for vector, _ in picks]), [tile_id for _, tile_id in picks]
+
+
+@contextmanager
+def open_pool(
+    store: Store,
+    shards: Sequence[EmbeddingShard],
+    *,
+    normalize: bool,
+    num_workers: int | None = None,
+) -> Iterator[RayPool]:
+    """Load the shards into actors for the time of the block.
+
+    Args:
+        store: opens the shards.
+        shards: all of them, in catalog order.
+        normalize: L2-normalise the rows.
+        num_workers: actors; one per CPU, at most one per shard, when absent.
+    """
+    count = min(num_workers or available_cpus(), len(shards))
+    actor = ray.remote(PoolWorker).options(
+        num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
+    )
+    workers = [
+        actor.remote(store, list(shards[number::count]), normalize=normalize)
+        for number in range(count)
+    ]
+    try:
+        yield RayPool(workers)
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+
+
+def deal_clusters(sizes: IntArray, counts: IntArray, num_groups: int) -> list[IntArray]:
+    """Deal the clusters that give rows into groups of about equal work, biggest first.
+
+    >>> [group.tolist() for group in deal_clusters(np.array([9, 5, 4]), np.array([1, 1, 1]), 2)]
+    [[0], [1, 2]]
+    """
+    giving = np.flatnonzero(counts)
+    work = sizes[giving].astype(np.float64) * counts[giving]
+    groups: list[list[int]] = [[] for _ in range(max(1, min(num_groups, len(giving))))]
+    loads = np.zeros(len(groups))
+    for place in np.lexsort((giving, -work)):
+        lightest = int(loads.argmin())
+        groups[lightest].append(int(giving[place]))
+        loads[lightest] += work[place]
+    return [np.array(sorted(group), dtype=np.int64) for group in groups]

@@ -1,0 +1,176 @@
+"""One worker's embedding shards in memory, and the local steps it runs on them.
+
+A plain class: `RayPool` turns it into actors. Everything a method needs comes as an argument or is
+rebuilt from the shards, except the farthest-point distances, which are rebuilt from the picks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.clustering.assignment import assign
+from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.config import Within
+from balancer.distances import l2_normalize
+from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
+from balancer.selection.farthest_point import Candidate, FarthestPointShard, farthest_candidate
+from balancer.selection.pool import Picked, concatenate_picked, pick_rows
+from balancer.selection.uniform import lowest_hashes
+from balancer.storage.embedding_shards import read_embeddings
+from balancer.storage.filesystem import Store
+from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Answer of a worker that lost its state: it has applied only this many picks."""
+
+    num_applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRows:
+    """The rows of some clusters that one worker holds."""
+
+    labels: IntArray
+    ids: IdArray
+    points: FloatArray
+
+
+class PoolWorker:
+    """Shards of embeddings, read once and kept.
+
+    Args:
+        store: opens the shards.
+        shards: what to hold.
+        normalize: L2-normalise the rows.
+
+    Memory: the embeddings of the shards, plus 12 bytes per row during farthest-point selection.
+    """
+
+    def __init__(self, store: Store, shards: Sequence[EmbeddingShard], *, normalize: bool) -> None:
+        self._rows: list[tuple[IdArray, FloatArray]] = []
+        for shard in shards:
+            ids, points = read_embeddings(store, shard)
+            if len(ids):
+                self._rows.append((ids, l2_normalize(points) if normalize else points))
+        self._farthest: list[FarthestPointShard] = []
+        self._applied = 0
+        self._nearest: list[FloatArray] = []
+
+    def extent(self) -> tuple[int, int, float]:
+        """Return rows, dimension and greatest absolute coordinate."""
+        return (
+            sum(len(ids) for ids, _ in self._rows),
+            max((points.shape[1] for _, points in self._rows), default=0),
+            max((float(np.abs(points).max()) for _, points in self._rows), default=0.0),
+        )
+
+    def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
+        """Return ids and vectors of this worker's `count` lowest hashes."""
+        if not self._rows:
+            return np.empty(0, np.str_), np.empty((0, 0), np.float32)
+        parts = [(ids, points, lowest_hashes(ids, count, seed=seed)) for ids, points in self._rows]
+        ids = np.concatenate([ids[rows] for ids, _, rows in parts])
+        points = np.concatenate([points[rows] for _, points, rows in parts])
+        keep = lowest_hashes(ids, count, seed=seed)
+        return ids[keep], points[keep]
+
+    def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums | None:
+        """Return this worker's merged k-means sums; None when it holds no rows."""
+        parts = [local_sums(points, ids, centroids, scale) for ids, points in self._rows]
+        return merge_sums(parts) if parts else None
+
+    def farthest(
+        self, vectors: FloatArray, tile_ids: Sequence[str], start: int
+    ) -> Candidate | Behind | None:
+        """Apply picks number `start`, `start + 1`, ... and return the farthest row.
+
+        With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
+        """
+        if start == 0:
+            self._farthest = [FarthestPointShard(points, ids) for ids, points in self._rows]
+            self._applied = 0
+        if self._applied != start:
+            return Behind(self._applied)
+        for shard in self._farthest:
+            shard.apply(vectors, tile_ids)
+        self._applied += len(vectors)
+        return farthest_candidate(shard.candidate() for shard in self._farthest)
+
+    def vectors(self, wanted: IdArray) -> tuple[IdArray, FloatArray]:
+        """Return those of the wanted ids that are here, with their vectors."""
+        found = [
+            (ids[mine], points[mine])
+            for ids, points in self._rows
+            if (mine := np.isin(ids, wanted)).any()
+        ]
+        if not found:
+            return np.empty(0, np.str_), np.empty((0, 0), np.float32)
+        return np.concatenate([ids for ids, _ in found]), np.concatenate([p for _, p in found])
+
+    def cluster_rows(
+        self, centroids: FloatArray, groups: Sequence[IntArray]
+    ) -> ClusterRows | list[ClusterRows]:
+        """Return this worker's rows of each group of clusters, one result per group."""
+        labels = [assign(points, centroids)[0] for _, points in self._rows]
+        results = []
+        for group in groups:
+            chosen = [np.isin(part, group) for part in labels]
+            results.append(
+                ClusterRows(
+                    np.concatenate([part[c] for part, c in zip(labels, chosen, strict=True)])
+                    if labels
+                    else np.empty(0, np.int64),
+                    np.concatenate([ids[c] for (ids, _), c in zip(self._rows, chosen, strict=True)])
+                    if labels
+                    else np.empty(0, np.str_),
+                    np.concatenate([p[c] for (_, p), c in zip(self._rows, chosen, strict=True)])
+                    if labels
+                    else np.empty((0, centroids.shape[1]), np.float32),
+                )
+            )
+        return results[0] if len(results) == 1 else results
+
+    def pick_group(
+        self,
+        centroids: FloatArray,
+        counts: IntArray,
+        rule: Within,
+        seed: int,
+        *parts: ClusterRows,
+    ) -> Picked:
+        """Pick `counts[k]` rows of each cluster k of one group, from every worker's rows of it."""
+        labels = np.concatenate([part.labels for part in parts])
+        ids = np.concatenate([part.ids for part in parts])
+        points = np.concatenate([part.points for part in parts])
+        picked = []
+        for cluster in np.unique(labels):
+            rows = np.flatnonzero(labels == cluster)
+            picked.append(
+                pick_rows(
+                    np.ascontiguousarray(points[rows]),
+                    ids[rows],
+                    int(counts[cluster]),
+                    rule=rule,
+                    cluster=int(cluster),
+                    centroid=centroids[cluster],
+                    seed=seed,
+                )
+            )
+        return concatenate_picked(picked)
+
+    def nearest_pick(self, picks: FloatArray) -> Counter[int]:
+        """Measure each row's distance to its nearest pick; return the upper-bit counts."""
+        self._nearest = [assign(points, picks)[1] for _, points in self._rows]
+        return merge_counts(upper_counts(squared) for squared in self._nearest)
+
+    def nearest_pick_detail(self, picks: FloatArray, upper: int) -> Counter[int]:
+        """Return the lower-bit counts for one upper half (see `balancer.imbalance.radius`)."""
+        if not self._nearest and self._rows:  # restarted in between
+            self.nearest_pick(picks)
+        return merge_counts(lower_counts(squared, upper) for squared in self._nearest)

@@ -1,0 +1,113 @@
+"""Starting or joining Ray, and what it offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.data import DataContext
+from ray.exceptions import RayError
+
+from balancer.config import RayConfig
+from balancer.errors import BalancerError, ConfigError
+
+QUIET = {
+    # Ray's own chatter; the run prints its progress itself.
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray 2.60 otherwise prints a FutureWarning about devices of zero-GPU workers.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_session(config: RayConfig) -> Iterator[None]:
+    """Start an embedded Ray or join a cluster for the time of the block.
+
+    A process that is already connected (a submitted job's driver, a test) stays connected.
+
+    Raises:
+        ConfigError: the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        _quiet_data()
+        yield
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        ray.init(
+            address=config.address,
+            num_cpus=config.num_cpus if config.address == "local" else None,
+            object_store_memory=config.object_store_bytes if config.address == "local" else None,
+            include_dashboard=False if config.address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise ConfigError(
+            f"Ray must be reachable at ray.address={config.address!r}; got: {error}. "
+            f"Start a head with `ray start --head`, or use ray.address=local. With an address, "
+            f"both sides must agree on RAY_AUTH_MODE."
+        ) from error
+    _quiet_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def available_cpus() -> int:
+    """Return the CPUs that the cluster offers, at least 1."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def gpus_per_worker(config: RayConfig) -> int:
+    """Return 1 when workers should ask for a GPU, else 0.
+
+    Raises:
+        ConfigError: a GPU is demanded and Ray offers none.
+    """
+    offered = ray.cluster_resources().get("GPU", 0) >= 1
+    if config.use_gpu and not offered:
+        raise ConfigError(
+            "ray.use_gpu is true, but this Ray cluster offers no GPU. "
+            "Add a GPU worker, or drop use_gpu to run on CPUs."
+        )
+    return int(offered if config.use_gpu is None else config.use_gpu)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise a worker's own `BalancerError` instead of Ray's wrapper around it."""
+    try:
+        yield
+    except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, BalancerError):
+                raise _unwrapped(cause) from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise
+
+
+def _unwrapped(error: BalancerError) -> BalancerError:
+    # Ray raises an object that is both RayTaskError and the cause's class; make it the plain class.
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BalancerError) else error
+
+
+def _quiet_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\..*")

@@ -1,0 +1,135 @@
+"""One check suite that every strategy passes, on plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
+from balancer.selection import select
+from balancer.selection.farthest_point import row_ids
+from balancer.types import FloatArray, Selection
+
+RULES: list[tuple[Strategy, Within]] = [
+    ("random", "random"),
+    ("farthest-point", "farthest-point"),
+    ("per-cluster", "random"),
+    ("per-cluster", "nearest"),
+    ("per-cluster", "farthest-point"),
+    ("hybrid", "farthest-point"),
+]
+
+
+def long_tailed(seed: int = 0, dim: int = 6) -> tuple[FloatArray, FloatArray]:
+    """Four groups of 400, 80, 16 and 4 points; returns points and group numbers."""
+    rng = np.random.default_rng(seed)
+    sizes = [400, 80, 16, 4]
+    centers = 3 * rng.standard_normal((4, dim))
+    group = np.repeat(np.arange(4), sizes)
+    points = centers[group] + 0.3 * rng.standard_normal((len(group), dim))
+    return points.astype(np.float32), group
+
+
+def run(points: FloatArray, strategy: Strategy, within: Within, budget: int = 40) -> Selection:
+    config = SelectionConfig(budget=budget, strategy=strategy, within=within)
+    return select(points, config, seed=3, clustering=ClusteringConfig(num_clusters=8))
+
+
+@pytest.mark.parametrize(("strategy", "within"), RULES)
+class TestEveryStrategy:
+    def test_picks_are_unique_and_known(self, strategy: Strategy, within: Within) -> None:
+        points, _ = long_tailed()
+        picked = run(points, strategy, within)
+        assert len(picked) == len(set(picked.tile_ids.tolist())) == 40
+        assert np.isin(picked.tile_ids, row_ids(len(points))).all()
+        assert (picked.weight >= 1).all()
+
+    def test_same_seed_same_picks(self, strategy: Strategy, within: Within) -> None:
+        points, _ = long_tailed()
+        assert (
+            run(points, strategy, within).tile_ids == run(points, strategy, within).tile_ids
+        ).all()
+
+    def test_row_order_does_not_matter(self, strategy: Strategy, within: Within) -> None:
+        points, _ = long_tailed()
+        ids = row_ids(len(points))
+        order = np.random.default_rng(1).permutation(len(points))
+        config = SelectionConfig(budget=40, strategy=strategy, within=within)
+        kmeans = ClusteringConfig(num_clusters=8)
+        straight = select(points, config, ids=ids, clustering=kmeans)
+        shuffled = select(points[order], config, ids=ids[order], clustering=kmeans)
+        assert straight.tile_ids.tolist() == shuffled.tile_ids.tolist()
+        np.testing.assert_array_equal(straight.distance, shuffled.distance)
+
+    def test_everything_can_be_picked(self, strategy: Strategy, within: Within) -> None:
+        points = long_tailed()[0][:30]
+        picked = run(points, strategy, within, budget=30)
+        assert sorted(picked.tile_ids.tolist()) == row_ids(30).tolist()
+
+    def test_one_point(self, strategy: Strategy, within: Within) -> None:
+        picked = run(np.ones((1, 3), dtype=np.float32), strategy, within, budget=1)
+        assert picked.tile_ids.tolist() == ["0"]
+
+    def test_identical_points(self, strategy: Strategy, within: Within) -> None:
+        picked = run(np.ones((12, 3), dtype=np.float32), strategy, within, budget=5)
+        assert len(set(picked.tile_ids.tolist())) == 5
+
+    def test_too_large_a_budget(self, strategy: Strategy, within: Within) -> None:
+        with pytest.raises(ValueError, match="between 1 and the 3 rows there are; got 4"):
+            run(np.eye(3, dtype=np.float32), strategy, within, budget=4)
+
+    def test_not_finite(self, strategy: Strategy, within: Within) -> None:
+        points = np.ones((4, 2), dtype=np.float32)
+        points[2] = np.inf
+        with pytest.raises(ValueError, match=r"tile ids 2\)"):
+            run(points, strategy, within, budget=1)
+
+
+def test_diverse_strategies_flatten_the_groups() -> None:
+    points, group = long_tailed()
+
+    def spread(strategy: Strategy, within: Within = "farthest-point") -> float:
+        picked = run(points, strategy, within)
+        return float(np.std(np.bincount(group[picked.tile_ids.astype(int)], minlength=4)))
+
+    random = spread("random")
+    assert spread("per-cluster") < random
+    assert spread("hybrid") < random
+    # Farthest-point follows a group's extent, not its size: it reaches every group early.
+    reached = run(points, "farthest-point", "farthest-point", budget=8).tile_ids.astype(int)
+    assert set(group[reached].tolist()) == {0, 1, 2, 3}
+
+
+def test_per_cluster_weights_add_up_to_the_archive() -> None:
+    points, _ = long_tailed()
+    picked = run(points, "per-cluster", "farthest-point")
+    assert picked.weight.sum() == pytest.approx(len(points))
+
+
+def test_prefixes_are_spread_over_clusters() -> None:
+    points, _ = long_tailed()
+    picked = run(points, "per-cluster", "farthest-point")
+    assert len(set(picked.cluster[:8].tolist())) == 8
+
+
+def test_hybrid_gives_a_quarter_globally() -> None:
+    points, _ = long_tailed()
+    reasons = run(points, "hybrid", "farthest-point").reason
+    assert (reasons == "hybrid:farthest-point").sum() == 10
+
+
+def test_default_is_per_cluster_with_farthest_point_inside() -> None:
+    points, _ = long_tailed()
+    assert set(select(points, 10).reason.tolist()) == {"per-cluster:farthest-point"}
+
+
+def test_duplicate_ids_and_shapes_are_refused() -> None:
+    points = np.eye(2, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"unique; 1 repeat, the first is 'a'"):
+        select(points, 1, ids=np.array(["a", "a"]))
+    with pytest.raises(ValueError, match=r"one id per row \(2\); got \(3,\)"):
+        select(points, 1, ids=np.array(["a", "b", "c"]))
+    with pytest.raises(ValueError, match=r"matrix .* got shape \(3,\)"):
+        select([1.0, 2.0, 3.0], 1)
+    with pytest.raises(ValueError, match=r"must not be all zero .* tile ids 1\)"):
+        select(np.array([[1.0, 0.0], [0.0, 0.0]]), 1)
