@@ -50,13 +50,25 @@ def squared_distance(a: FloatArray, b: FloatArray) -> np.float32:
     )
 
 
-@numba.njit(cache=True, parallel=True)
-def _update_nearest(points: FloatArray, pick: FloatArray, nearest: FloatArray) -> None:
-    for i in numba.prange(points.shape[0]):
+SERIAL_BELOW = 1 << 16
+"""Matrices with fewer entries are not worth waking other threads for."""
+
+
+@numba.njit(cache=True)
+def _update_rows(
+    points: FloatArray, pick: FloatArray, nearest: FloatArray, begin: int, end: int
+) -> None:
+    for i in range(begin, end):
         if nearest[i] >= 0:
             distance = squared_distance(points[i], pick)
             if distance < nearest[i]:
                 nearest[i] = distance
+
+
+@numba.njit(cache=True, parallel=True)
+def _update_chunks(points: FloatArray, pick: FloatArray, nearest: FloatArray, chunk: int) -> None:
+    for c in numba.prange((points.shape[0] + chunk - 1) // chunk):
+        _update_rows(points, pick, nearest, c * chunk, min((c + 1) * chunk, points.shape[0]))
 
 
 def update_nearest(points: FloatArray, pick: FloatArray, nearest: FloatArray) -> None:
@@ -71,12 +83,15 @@ def update_nearest(points: FloatArray, pick: FloatArray, nearest: FloatArray) ->
 
     Cost: one pass over `points`, no memory.
     """
-    _update_nearest(points, pick, nearest)
+    if points.size < SERIAL_BELOW:
+        _update_rows(points, pick, nearest, 0, len(points))
+    else:
+        _update_chunks(points, pick, nearest, 4096)
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _distances_to(points: FloatArray, target: FloatArray, out: FloatArray) -> None:
-    for i in numba.prange(points.shape[0]):
+    for i in range(points.shape[0]):
         out[i] = squared_distance(points[i], target)
 
 
@@ -87,9 +102,9 @@ def distances_to(points: FloatArray, target: FloatArray) -> FloatArray:
     return out
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _paired(points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray) -> None:
-    for i in numba.prange(points.shape[0]):
+    for i in range(points.shape[0]):
         out[i] = squared_distance(points[i], others[index[i]])
 
 
@@ -100,9 +115,11 @@ def paired_distances(points: FloatArray, others: FloatArray, index: IntArray) ->
     return out
 
 
-@numba.njit(cache=True, parallel=True)
-def _nearest_rows(points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray) -> None:
-    for i in numba.prange(points.shape[0]):
+@numba.njit(cache=True)
+def _nearest_range(
+    points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray, bounds: IntArray
+) -> None:
+    for i in range(bounds[0], bounds[1]):
         best = np.float32(np.inf)
         where = 0
         for k in range(others.shape[0]):
@@ -112,6 +129,14 @@ def _nearest_rows(points: FloatArray, others: FloatArray, index: IntArray, out: 
                 where = k
         index[i] = where
         out[i] = best
+
+
+@numba.njit(cache=True, parallel=True)
+def _nearest_chunks(
+    points: FloatArray, others: FloatArray, index: IntArray, out: FloatArray, bounds: IntArray
+) -> None:
+    for c in numba.prange(bounds.shape[0] - 1):
+        _nearest_range(points, others, index, out, bounds[c : c + 2])
 
 
 def nearest_rows(points: FloatArray, others: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -131,13 +156,18 @@ def nearest_rows(points: FloatArray, others: FloatArray) -> tuple[IntArray, Floa
     """
     index = np.empty(len(points), dtype=np.int64)
     out = np.empty(len(points), dtype=np.float32)
-    _nearest_rows(points, others, index, out)
+    whole = np.array([0, len(points)], dtype=np.int64)
+    if points.size * len(others) < SERIAL_BELOW:
+        _nearest_range(points, others, index, out, whole)
+    else:
+        bounds = np.append(np.arange(0, len(points), 256, dtype=np.int64), len(points))
+        _nearest_chunks(points, others, index, out, bounds)
     return index, out
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _normalize(points: FloatArray, out: FloatArray) -> None:
-    for i in numba.prange(points.shape[0]):
+    for i in range(points.shape[0]):
         total = 0.0
         for j in range(points.shape[1]):
             total += np.float64(points[i, j]) * np.float64(points[i, j])

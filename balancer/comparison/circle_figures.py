@@ -78,9 +78,9 @@ def draw_figures(scores: Sequence[Score], circles: Mapping[str, Circles]) -> dic
 def _table(scores: Sequence[Score]) -> Figure:
     """Draw Figure 4, with the paper's own row on top."""
     rows = [PAPER_ROW, *table_rows(scores)]
-    figure = Figure(figsize=(13, 0.33 * len(rows) + 2.3))
+    figure = Figure(figsize=(13, 0.25 * len(rows) + 1.8))
     figure.suptitle(f"Figure 4: accuracy of models trained on {HEADLINE_POINTS} points")
-    axes = figure.add_axes((0.02, 0.0, 0.96, 0.9))
+    axes = figure.add_axes((0.02, 0.0, 0.96, 0.89))
     axes.axis("off")
     table = axes.table(
         cellText=[list(row) for row in rows],

@@ -12,6 +12,7 @@ from balancer.types import ByteArray, FloatArray
 
 Rgb = tuple[float, float, float]
 """Red, green, blue in 0..255, as an image editor shows them."""
+RAMP_SHADES = 1024
 
 
 def solid(color: Rgb) -> FloatArray:
@@ -32,7 +33,7 @@ def pick(canvas: Canvas, palettes: Sequence[Sequence[Rgb]], jitter: float = 0.03
 
 
 def ramp(field: FloatArray, palette: FloatArray) -> FloatArray:
-    """Colour a field: 0 gets the first colour of the palette, 1 the last, linear between.
+    """Colour a field: 0 gets the first colour of the palette, 1 the last, linear between (in 1,024 steps).
 
     Args:
         field: (size, size) float32, clipped to 0..1.
@@ -41,12 +42,11 @@ def ramp(field: FloatArray, palette: FloatArray) -> FloatArray:
     Returns:
         (size, size, 3) float32.
     """
-    steps = len(palette) - 1
-    place = np.clip(field, 0.0, 1.0) * steps
-    left = np.minimum(place.astype(np.int64), steps - 1)
-    part = (place - left)[..., None]
-    colored: FloatArray = palette[left] * (1.0 - part) + palette[left + 1] * part
-    return colored.astype(np.float32)
+    stops = np.linspace(0.0, 1.0, len(palette))
+    shades = np.linspace(0.0, 1.0, RAMP_SHADES)
+    table = np.stack([np.interp(shades, stops, channel) for channel in palette.T], axis=1)
+    place = np.clip(field, 0.0, 1.0) * np.float32(RAMP_SHADES - 1)
+    return table.astype(np.float32).take(place.astype(np.int32), axis=0)
 
 
 def mix(below: FloatArray, above: FloatArray, cover: FloatArray) -> FloatArray:
@@ -91,15 +91,15 @@ def develop(canvas: Canvas, image: FloatArray, *, size: int) -> ByteArray:
         tilt = canvas.angle()
         line = (np.arange(size) + 0.5) / size - 0.5
         veil = np.cos(tilt) * line[:, None] + np.sin(tilt) * line[None, :]
-        veil = haze * (1.0 + 0.6 * veil).astype(np.float32)
-        image = mix(image, solid((176, 188, 200)), veil)
+        cover = (haze * (1.0 + 0.6 * veil)).astype(np.float32)
+        image = mix(image, solid((176, 188, 200)), cover)
     exposure = canvas.uniform(0.88, 1.12)
     gamma = canvas.uniform(0.9, 1.1)
-    balance = 1.0 + 0.01 * canvas.rng.standard_normal(3)
-    image = (np.clip(image, 0.0, 1.0) ** np.float32(gamma)) * (exposure * balance)
+    balance = per_channel(canvas, 0.01)
+    image = (np.clip(image, 0.0, 1.0) ** np.float32(gamma)) * (np.float32(exposure) * balance)
     grain = canvas.uniform(0.004, 0.013)
     noise = canvas.rng.standard_normal((size, size, 3), dtype=np.float32)
-    image = image + noise * (grain * (0.5 + np.sqrt(np.clip(image, 0.0, 1.0))))
+    image = image + noise * (np.float32(grain) * (0.5 + np.sqrt(np.clip(image, 0.0, 1.0))))
     return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
 
 

@@ -28,7 +28,7 @@ RIVER_WATERS: list[list[Rgb]] = [
 
 
 def desert(canvas: Canvas) -> FloatArray:
-    """Draw a desert: linear, crescent or star dunes, gravel plains with dry channels, salt flats."""
+    """Draw a desert: linear or crescent dunes, eroded plains with dry channels, salt flats."""
     palette = pick(canvas, SANDS)
     sun = canvas.angle()
     forms = (_linear_dunes, _crescent_dunes, _wadis)

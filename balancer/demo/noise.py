@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from balancer.types import FloatArray, IntArray
+from balancer.types import FloatArray
 
 CELL_TABLE = 64
-"""Cells repeat after this many, far beyond the edge of a tile."""
+"""Cells repeat after this many, far beyond the edge of a tile; a power of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +142,12 @@ def _synthesise(canvas: Canvas, side: int, amplitude: FloatArray) -> FloatArray:
     spectrum = white.view(np.complex64)[..., 0] * amplitude
     field: FloatArray = fft.irfft2(spectrum, s=(side, side))[: canvas.size, : canvas.size]
     field = field - field.mean()
-    return (field / (field.std() + np.float32(1e-9))).astype(np.float32)
+    scaled: FloatArray = (field / (field.std() + np.float32(1e-9))).astype(np.float32)
+    return scaled
 
 
 def ridged(field: FloatArray) -> FloatArray:
-    """Fold noise so that its zero lines become sharp crests at 1 and its extremes valleys near 0."""
+    """Fold noise: its zero lines become sharp crests at 1, its extremes valleys near 0."""
     folded: FloatArray = np.exp(-1.6 * np.abs(field)).astype(np.float32)
     return folded
 
@@ -154,7 +155,8 @@ def ridged(field: FloatArray) -> FloatArray:
 def ramp_up(field: FloatArray, start: float, end: float) -> FloatArray:
     """Return the smooth step from 0 at `start` to 1 at `end` (which may be the smaller)."""
     t = np.clip((field - np.float32(start)) / np.float32(end - start), 0.0, 1.0)
-    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    step: FloatArray = (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    return step
 
 
 def hillshade(height: FloatArray, *, azimuth: float, strength: float) -> FloatArray:
@@ -186,12 +188,12 @@ class Cells:
     Attributes:
         nearest: distance to the cell's point, in cell widths.
         border: distance difference to the second nearest point; 0 on the border.
-        index: (size, size) int64 number of the cell, below `CELL_TABLE ** 2`.
+        index: (size, size) number of the cell, below `CELL_TABLE ** 2`.
     """
 
     nearest: FloatArray
     border: FloatArray
-    index: IntArray
+    index: NDArray[np.integer]
 
 
 def cells(canvas: Canvas, u: FloatArray, v: FloatArray, *, jitter: float = 1.0) -> Cells:
@@ -199,24 +201,25 @@ def cells(canvas: Canvas, u: FloatArray, v: FloatArray, *, jitter: float = 1.0) 
 
     Worley, "A cellular texture basis function" (SIGGRAPH 1996), with one point per square.
     """
-    table = CELL_TABLE
-    points = (0.5 + jitter * (canvas.rng.random((2, table, table)) - 0.5)).astype(np.float32)
+    last = CELL_TABLE - 1
+    points = canvas.rng.random((2, CELL_TABLE**2), dtype=np.float32)
+    points = np.float32(0.5) + np.float32(jitter) * (points - np.float32(0.5))
     column, row = np.floor(u), np.floor(v)
     u, v = u - column, v - row
+    columns, rows = column.astype(np.int32), row.astype(np.int32)
     first = np.full(u.shape, 9.0, dtype=np.float32)
     second = first.copy()
-    index = np.zeros(u.shape, dtype=np.int64)
-    columns, rows = column.astype(np.int64), row.astype(np.int64)
-    flat_x, flat_y = points[0].ravel(), points[1].ravel()
+    index = np.zeros(u.shape, dtype=np.int32)
     for dy in (-1, 0, 1):
-        base = ((rows + dy) % table) * table
+        base = ((rows + dy) & last) * CELL_TABLE
+        away_y = np.float32(dy) - v
         for dx in (-1, 0, 1):
-            cell = base + (columns + dx) % table
-            distance = (flat_x[cell] + dx - u) ** 2 + (flat_y[cell] + dy - v) ** 2
-            closer = distance < first
-            second = np.where(closer, first, np.minimum(second, distance))
-            first = np.where(closer, distance, first)
-            index = np.where(closer, cell, index)
+            cell = base + ((columns + dx) & last)
+            distance = (points[0].take(cell) + (np.float32(dx) - u)) ** 2
+            distance += (points[1].take(cell) + away_y) ** 2
+            np.minimum(second, np.maximum(first, distance), out=second)
+            np.copyto(index, cell, where=distance < first)
+            np.minimum(first, distance, out=first)
     first = np.sqrt(first)
     return Cells(nearest=first, border=np.sqrt(second) - first, index=index)
 
@@ -224,4 +227,5 @@ def cells(canvas: Canvas, u: FloatArray, v: FloatArray, *, jitter: float = 1.0) 
 def per_cell(canvas: Canvas, index: NDArray[np.integer]) -> FloatArray:
     """Return one uniform number in [0, 1) for each cell, spread over its pixels."""
     size = max(CELL_TABLE**2, int(index.max()) + 1)
-    return canvas.rng.random(size, dtype=np.float32)[index]
+    numbers: FloatArray = canvas.rng.random(size, dtype=np.float32)[index]
+    return numbers

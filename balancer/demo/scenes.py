@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from balancer.demo.built import field, mine, urban
+from balancer.demo.city import urban
 from balancer.demo.color import develop
+from balancer.demo.farmland import field
 from balancer.demo.ground import canopy
 from balancer.demo.land import burn_scar, coast, desert, river, snow_mountain
+from balancer.demo.mine import mine
 from balancer.demo.noise import Canvas, new_canvas
 from balancer.demo.sky import cloud, ocean, storm
 from balancer.types import ByteArray, FloatArray

@@ -124,7 +124,10 @@ def key_figures(content: ReportContent) -> list[KeyFigure]:
             KeyFigure(
                 measure.label,
                 format_value(value, measure.style),
-                " \N{MIDDLE DOT} ".join(context),
+                # Lines break between the parts only.
+                " \N{MIDDLE DOT} ".join(
+                    part.replace(" ", "\N{NO-BREAK SPACE}") for part in context
+                ),
                 judge(key, value, reference, compared.spread.get(key, 0.0) if compared else 0.0),
             )
         )

@@ -216,4 +216,5 @@ def _digits(value: float, digits: int) -> str:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - math.floor(math.log10(size)))
     # Balance measures are not known to the fourth decimal; smaller values keep their digits.
-    return f"{value:,.{min(decimals, 3) if size >= 0.01 else decimals}f}"
+    text = f"{size:,.{min(decimals, 3) if size >= 0.01 else decimals}f}"
+    return text if value >= 0 else f"\N{MINUS SIGN}{text}"
