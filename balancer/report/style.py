@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +112,9 @@ class Canvas:
     def picture(self, alt: str) -> Picture:
         """Draw the figure as an SVG data URI; the same figure always gives the same bytes."""
         buffer = io.BytesIO()
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            # A name in a script that the font lacks is drawn as boxes; the page's text has it.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             self.figure.savefig(
                 buffer, format="svg", dpi=200, facecolor="white", metadata={"Date": None}
             )
