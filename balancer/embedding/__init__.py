@@ -1,0 +1,1 @@
+"""Models: augmented views, backbones, self-supervised training, embedding, health."""
