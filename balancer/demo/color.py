@@ -33,7 +33,7 @@ def pick(canvas: Canvas, palettes: Sequence[Sequence[Rgb]], jitter: float = 0.03
 
 
 def ramp(field: FloatArray, palette: FloatArray) -> FloatArray:
-    """Colour a field: 0 gets the first colour of the palette, 1 the last, linear between (in 1,024 steps).
+    """Colour a field: 0 gets the first colour of the palette, 1 the last, linear between.
 
     Args:
         field: (size, size) float32, clipped to 0..1.
@@ -85,7 +85,7 @@ def develop(canvas: Canvas, image: FloatArray, *, size: int) -> ByteArray:
     image = np.clip(image, 0.0, 1.0)
     blur = canvas.uniform(0.15, 0.55)
     image = ndimage.gaussian_filter(image, (blur, blur, 0.0), truncate=3.0)
-    image = desaturate(image, canvas.uniform(-0.05, 0.2))
+    image = desaturate(image, canvas.uniform(0.0, 0.25))
     haze = canvas.rng.beta(1.2, 9.0) * 0.6
     if haze > 0.02:
         tilt = canvas.angle()
@@ -96,7 +96,8 @@ def develop(canvas: Canvas, image: FloatArray, *, size: int) -> ByteArray:
     exposure = canvas.uniform(0.88, 1.12)
     gamma = canvas.uniform(0.9, 1.1)
     balance = per_channel(canvas, 0.01)
-    image = (np.clip(image, 0.0, 1.0) ** np.float32(gamma)) * (np.float32(exposure) * balance)
+    exposed = np.clip(image, 0.0, 1.0) ** np.float32(gamma)
+    image = (exposed * (balance * np.float32(exposure))).astype(np.float32)
     grain = canvas.uniform(0.004, 0.013)
     noise = canvas.rng.standard_normal((size, size, 3), dtype=np.float32)
     image = image + noise * (np.float32(grain) * (0.5 + np.sqrt(np.clip(image, 0.0, 1.0))))

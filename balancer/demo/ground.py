@@ -12,6 +12,7 @@ from balancer.demo.noise import (
     hillshade,
     per_cell,
     ramp_up,
+    ridged,
     waves,
 )
 from balancer.types import FloatArray
@@ -26,7 +27,7 @@ DEEP_WATER: list[list[Rgb]] = [
 CANOPIES: dict[str, list[list[Rgb]]] = {
     "tropical": [
         [(18, 32, 20), (40, 60, 36), (72, 90, 54)],
-        [(24, 38, 22), (48, 68, 38), (84, 100, 58)],
+        [(26, 38, 24), (48, 64, 40), (82, 96, 60)],
         [(18, 34, 26), (36, 58, 42), (60, 84, 56)],
     ],
     "temperate": [
@@ -119,10 +120,10 @@ def open_country(canvas: Canvas) -> FloatArray:
     return mix(image, dark, canvas.uniform(0.3, 0.8) * ramp_up(shrubs, 0.6, 1.8))
 
 
-def bare_rock(canvas: Canvas, *, strength: float = 0.55) -> FloatArray:
+def bare_rock(canvas: Canvas, *, strength: float = 0.28) -> FloatArray:
     """Draw bare, eroded hills."""
     palette = pick(canvas, ROCK)
-    height = fbm(canvas, slope=3.5, low=1.0)
+    height = fbm(canvas, slope=3.5, low=1.0) - ridged(1.5 * fbm(canvas, slope=3.8, low=1.4))
     image = ramp(0.5 + 0.18 * fbm(canvas, slope=2.0, low=1.5), palette)
     light = hillshade(height, azimuth=canvas.angle(), strength=strength)
     return mottle(canvas, lit(image, np.clip(light, 0.45, 1.4)), 0.03, low=10.0)

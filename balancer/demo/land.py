@@ -18,6 +18,11 @@ SANDS: list[list[Rgb]] = [
     [(118, 88, 70), (154, 118, 94), (184, 150, 124)],
     [(150, 128, 96), (192, 170, 134), (218, 200, 168)],
 ]
+BEACHES: list[list[Rgb]] = [
+    [(176, 164, 138), (206, 196, 170), (228, 222, 204)],
+    [(150, 136, 112), (184, 168, 140), (208, 196, 172)],
+    [(112, 104, 94), (142, 134, 120), (172, 164, 150)],
+]
 RIVER_WATERS: list[list[Rgb]] = [
     [(112, 94, 68), (150, 128, 94)],
     [(72, 80, 62), (100, 104, 80)],
@@ -63,27 +68,28 @@ def _crescent_dunes(canvas: Canvas) -> tuple[FloatArray, float]:
 def _wadis(canvas: Canvas) -> tuple[FloatArray, float]:
     valleys = ridged(1.6 * fbm(canvas, slope=3.7, low=canvas.uniform(1.0, 2.2)))
     rough = fbm(canvas, slope=3.2, low=1.0)
-    return 0.7 * rough - 0.9 * valleys, canvas.uniform(0.25, 0.6)
+    return 0.6 * rough - 0.9 * valleys, canvas.uniform(0.12, 0.28)
 
 
 def snow_mountain(canvas: Canvas) -> FloatArray:
     """Draw snowy ridges with blue shade, bare rock on the steep faces, valleys at times wooded."""
-    broad = fbm(canvas, slope=3.6, low=0.9)
-    crests = ridged(0.9 * fbm(canvas, slope=3.7, low=canvas.uniform(1.0, 2.0)))
-    height = 0.7 * broad + 1.7 * crests + 0.05 * fbm(canvas, slope=2.6, low=5.0)
+    broad = fbm(canvas, slope=4.0, low=0.9)
+    crests = ridged(0.7 * fbm(canvas, slope=3.9, low=canvas.uniform(1.0, 1.8)))
+    height = 0.7 * broad + 2.4 * crests + 0.05 * fbm(canvas, slope=2.6, low=5.0)
     sun = canvas.angle()
-    light = np.clip(hillshade(height, azimuth=sun, strength=canvas.uniform(0.5, 0.9)), 0.3, 1.4)
-    gy, gx = np.gradient(height)
-    steep = np.hypot(gx, gy) * canvas.size
-    snowline = canvas.uniform(-0.9, 0.7)
-    snow = ramp_up(height + 0.25 * fbm(canvas, slope=2.0, low=4.0), snowline, snowline + 0.35)
-    snow = snow * (1.0 - 0.85 * ramp_up(steep, 14.0, 22.0))
+    light = np.clip(hillshade(height, azimuth=sun, strength=canvas.uniform(0.6, 1.0)), 0.25, 1.4)
+    gy, gx = np.gradient(ndimage.gaussian_filter(height, canvas.size / 90))
+    steep = np.hypot(gx, gy)
+    steep = (steep / steep.mean()).astype(np.float32)
+    snowline = canvas.uniform(-0.6, 0.9)
+    snow = ramp_up(height + 0.4 * fbm(canvas, slope=2.6, low=3.0), snowline, snowline + 0.35)
+    snow = snow * (1.0 - 0.8 * ramp_up(steep + 0.25 * broad, 1.9, 2.7))
     rock = ramp(0.45 + 0.15 * fbm(canvas, slope=2.2, low=2.0), pick(canvas, ROCK) * 0.75)
     if canvas.chance(0.55):
         wooded = solid((30, 44, 34)) * per_channel(canvas, 0.08)
         rock = mix(rock, wooded, ramp_up(height, snowline - 0.1, snowline - 0.6))
     ground = lit(rock, light)
-    whites = np.array([[0.42, 0.50, 0.64], [0.72, 0.78, 0.87], [0.95, 0.96, 0.97]], np.float32)
+    whites = np.array([[0.30, 0.37, 0.50], [0.62, 0.69, 0.79], [0.93, 0.94, 0.955]], np.float32)
     return mix(ground, ramp(0.62 * light + 0.08, whites), snow)
 
 
@@ -110,7 +116,7 @@ def coast(canvas: Canvas) -> FloatArray:
     sea = mix(sea, solid((226, 232, 232)), surf * ramp_up(surf_noise, -0.9, 0.8))
     covers = (canopy, open_country, quilt, bare_rock)
     land = covers[int(canvas.rng.choice(4, p=[0.35, 0.3, 0.2, 0.15]))](canvas)
-    beach = ramp(0.5 + 0.2 * surf_noise, pick(canvas, SANDS, 0.03))
+    beach = ramp(0.6 + 0.12 * surf_noise, pick(canvas, BEACHES))
     width = canvas.uniform(0.01, 0.05)
     inland = -shore + 0.3 * width * surf_noise
     land = mix(beach, land, ramp_up(inland, 0.7 * width, 1.3 * width))
@@ -128,10 +134,10 @@ def river(canvas: Canvas) -> FloatArray:
     heading = canvas.angle()
     palette = pick(canvas, RIVER_WATERS)
     flow = ramp(0.5 + 0.25 * fbm(canvas, slope=2.6, stretch=2.5, angle=heading), palette)
-    sand = ramp(0.55 + 0.2 * fbm(canvas, slope=2.2, low=3.0), pick(canvas, SANDS, 0.03))
+    sand = ramp(0.55 + 0.2 * fbm(canvas, slope=2.2, low=3.0), pick(canvas, BEACHES))
     ragged = 0.006 * fbm(canvas, slope=2.6, low=4.0)
     if canvas.chance(0.22):
-        return _braids(canvas, land, (flow, sand), heading)
+        return _braids(canvas, land, (flow * 0.85, sand), heading)
     bend = canvas.uniform(0.5, 1.75)
     width = canvas.uniform(0.03, 0.09)
     line = _meander(canvas, heading, bend)
@@ -180,14 +186,14 @@ def _braids(
     half = canvas.uniform(0.14, 0.3)
     rough = 0.02 * fbm(canvas, slope=2.4, low=3.0)
     image = mix(land, sand, ramp_up(across + rough, half + 0.01, half - 0.01))
-    threads = fbm(canvas, slope=3.4, low=2.5, stretch=3.2, angle=heading)
-    thin = ramp_up(np.abs(threads), canvas.uniform(0.3, 0.55), 0.15)
+    threads = fbm(canvas, slope=3.4, low=1.8, high=12.0, stretch=3.5, angle=heading)
+    thin = ramp_up(np.abs(threads), canvas.uniform(0.45, 0.8), 0.25)
     return mix(image, flow, thin * ramp_up(across + rough, half, half - 0.05))
 
 
 def burn_scar(canvas: Canvas) -> FloatArray:
     """Draw burnt ground in forest or savanna: sharp ragged edge, spared islands, at times smoke."""
-    kinds = ("tropical", "temperate", "boreal", "dry")
+    kinds = ("tropical", "temperate", "temperate", "dry")
     image = (
         open_country(canvas)
         if canvas.chance(0.3)
@@ -195,7 +201,8 @@ def burn_scar(canvas: Canvas) -> FloatArray:
     )
     u, v = canvas.rotated(canvas.angle())
     reach = canvas.uniform(0.25, 0.42)
-    shape = np.sqrt(u * u + (v * canvas.uniform(1.0, 1.9)) ** 2) / np.float32(reach)
+    shape = np.hypot(u, v * np.float32(canvas.uniform(1.0, 1.9))) / np.float32(reach)
+    image = image * np.float32(canvas.uniform(1.05, 1.25))
     field = 1.0 - shape + 0.42 * fbm(canvas, slope=3.0, low=1.2)
     scar = ramp_up(field, -0.01, 0.035)
     spared = ramp_up(fbm(canvas, slope=2.6, low=3.0) - 0.8 * field, 0.9, 1.3)
@@ -207,8 +214,9 @@ def burn_scar(canvas: Canvas) -> FloatArray:
     ]
     tone = 0.42 + 0.2 * fbm(canvas, slope=2.0, low=1.2)
     grain = image.mean(axis=2)
-    tone = tone + 0.6 * (grain - ndimage.gaussian_filter(grain, canvas.size / 16))
-    image = mix(image, ramp(tone, pick(canvas, chars, 0.03)), 0.94 * scar)
+    ash = ramp_up(fbm(canvas, slope=2.6, low=2.0), 0.8, 2.0) * canvas.uniform(0.0, 1.0)
+    tone = tone + 0.35 * ash + 0.6 * (grain - ndimage.gaussian_filter(grain, canvas.size / 16))
+    image = mix(image, ramp(tone, pick(canvas, chars)), 0.98 * scar)
     if canvas.chance(0.45):
         image = _fire_front(canvas, image, field)
     return image
@@ -219,10 +227,10 @@ def _fire_front(canvas: Canvas, image: FloatArray, field: FloatArray) -> FloatAr
     wind = canvas.angle()
     rim = ramp_up(np.abs(field - 0.02), 0.09, 0.02)
     upwind, _ = canvas.rotated(wind)
-    rim = rim * ramp_up(upwind, 0.0, 0.25)
+    rim = rim * ramp_up(upwind, -0.05, 0.2)
     flames = rim * ramp_up(fbm(canvas, slope=1.5, low=5.0), 0.2, 1.2)
     image = mix(image, solid((236, 132, 52)), 0.85 * flames)
-    source = ndimage.gaussian_filter(rim, canvas.size / 40)
+    source: FloatArray = ndimage.gaussian_filter(rim, canvas.size / 40)
     plume = np.zeros_like(source)
     for step in range(14):
         moved = ndimage.gaussian_filter(source, canvas.size * (0.012 + 0.006 * step))
@@ -233,5 +241,5 @@ def _fire_front(canvas: Canvas, image: FloatArray, field: FloatArray) -> FloatAr
         plume += moved * np.float32(0.5 * 0.94**step)
     billow = fbm(canvas, slope=2.8, low=3.0, stretch=1.8, angle=wind)
     plume = plume / np.float32(plume.max() + 0.05)
-    smoke = np.clip(plume * (1.0 + 0.35 * billow), 0.0, 0.85)
+    smoke: FloatArray = np.clip(plume * (1.0 + 0.35 * billow), 0.0, 0.85).astype(np.float32)
     return mix(image, solid((186, 188, 192)), canvas.uniform(0.5, 1.0) * smoke)

@@ -84,14 +84,14 @@ def cloud(canvas: Canvas) -> FloatArray:
     grounds = (water, water, canopy, open_country, quilt, bare_rock)
     image = grounds[int(canvas.rng.integers(len(grounds)))](canvas)
     forms = (_cumulus, _stratus, _cellular, _streets, _cirrus)
-    form = forms[int(canvas.rng.choice(len(forms), p=[0.38, 0.22, 0.16, 0.12, 0.12]))]
+    form = forms[int(canvas.rng.choice(len(forms), p=[0.38, 0.26, 0.14, 0.12, 0.10]))]
     return _lay_clouds(canvas, image, form(canvas))
 
 
 def _cumulus(canvas: Canvas) -> FloatArray:
-    field = fbm(canvas, slope=canvas.uniform(2.6, 3.2), low=canvas.uniform(1.0, 5.0))
+    field = fbm(canvas, slope=canvas.uniform(2.9, 3.5), low=canvas.uniform(1.0, 3.6))
     start = canvas.uniform(-0.5, 0.7)
-    return ramp_up(field, start, start + canvas.uniform(0.5, 1.4))
+    return ramp_up(field, start, start + canvas.uniform(0.7, 2.0))
 
 
 def _stratus(canvas: Canvas) -> FloatArray:
@@ -102,11 +102,11 @@ def _stratus(canvas: Canvas) -> FloatArray:
 
 def _cellular(canvas: Canvas) -> FloatArray:
     warp = np.float32(canvas.uniform(0.15, 0.5))
-    count = canvas.uniform(4.0, 9.0)
+    count = canvas.uniform(3.0, 6.0)
     u, v = canvas.rotated(canvas.angle())
     ragged = warp * fbm(canvas, slope=3.0, low=3.0)
     cell = cells(canvas, count * u + ragged, count * v - ragged, jitter=0.9)
-    rough = 0.16 * fbm(canvas, slope=2.4, low=4.0)
+    rough = 0.05 * fbm(canvas, slope=3.0, low=3.0)
     if canvas.chance(0.5):
         return ramp_up(cell.border + rough, -0.02, canvas.uniform(0.3, 0.6))
     return ramp_up(cell.border + rough, canvas.uniform(0.2, 0.4), 0.02)
@@ -152,7 +152,7 @@ def storm(canvas: Canvas) -> FloatArray:
     spin = 1.0 if canvas.chance(0.5) else -1.0
     twist = spin * canvas.uniform(1.3, 2.6)
     phase = np.arctan2(v, u) + np.float32(twist) * np.log(radius)
-    scale = canvas.uniform(0.26, 0.42)
+    scale = canvas.uniform(0.2, 0.44)
     bands = _polar_noise(canvas, radius, phase)
     arms = np.cos(int(canvas.rng.integers(1, 4)) * (phase - np.float32(canvas.angle())))
     far = radius / np.float32(scale)
