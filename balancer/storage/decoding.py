@@ -23,6 +23,11 @@ MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 MAX_TILE_PIXELS = 64 * 2**20
 """8192 x 8192; a tile claiming more is taken for a decompression bomb."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"BM", b"GIF8")
+# What PIL's decoders are seen to raise for damaged files.
+_DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error,
+    zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,10 @@ def _open(data: bytes) -> Image.Image:
         raise UnreadableTileError(
             "not-an-image", f"no image starts with the bytes {data[:8]!r}"
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise UnreadableTileError("corrupt", f"the header cannot be read ({error})") from error
+    except _DAMAGE as error:
+        raise UnreadableTileError(
+            _reason(error), f"the header cannot be read ({error}; {len(data)} bytes)"
+        ) from error
     if image.width * image.height > MAX_TILE_PIXELS:
         raise UnreadableTileError(
             "too-large",
@@ -122,8 +129,10 @@ def _load(image: Image.Image, data: bytes) -> None:
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableTileError("too-large", str(error)) from error
-    except (EOFError, IndexError) as error:
-        raise UnreadableTileError("truncated", f"{len(data)} bytes end too early") from error
-    except (OSError, ValueError, SyntaxError, struct.error, zlib.error, MemoryError) as error:
-        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        raise UnreadableTileError(reason, f"{error} ({len(data)} bytes)") from error
+    except _DAMAGE as error:
+        raise UnreadableTileError(_reason(error), f"{error} ({len(data)} bytes)") from error
+
+
+def _reason(error: Exception) -> str:
+    cut = isinstance(error, (EOFError, IndexError)) or "truncated" in str(error).lower()
+    return "truncated" if cut else "corrupt"

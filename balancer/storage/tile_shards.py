@@ -80,8 +80,8 @@ class Duplicates:
 def index_shard(store: Store, source: SourceShard, archive: ArchiveConfig) -> IndexedShard:
     """Read and decode every tile of a shard, once.
 
-    Cost: the shard's bytes, about 0.1 ms per 64-px JPEG, 0.6 ms at 256 px; at most 64 MiB of tiles in memory (for
-    Parquet one row group).
+    Cost: the shard's bytes; about 0.1 ms per 64-px JPEG, 0.6 ms at 256 px; at most 64 MiB of tiles
+    in memory (for Parquet one row group).
 
     Raises:
         DataError: metadata that cannot be columns, or a container that vanished.

@@ -1,0 +1,87 @@
+"""Fixtures for all tests: an S3 server on loopback, and storage roots on disk and in S3."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from balancer.storage.filesystem import Store
+
+_START_TIMEOUT_S = 60.0
+_BUCKET = "tiles"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Start moto's S3 server for the session; set credentials and endpoint in the environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_until_up(endpoint, process)
+            yield endpoint
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: str) -> str:
+    """Return the URI of an empty bucket."""
+    import s3fs
+
+    filesystem = s3fs.S3FileSystem(endpoint_url=s3_server, skip_instance_cache=True)
+    filesystem.mkdir(_BUCKET)
+    return f"s3://{_BUCKET}"
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URI of an empty folder: on the disk, then in S3."""
+    if request.param == "local":
+        return str(tmp_path / "root")
+    bucket: str = request.getfixturevalue("s3_bucket")
+    return f"{bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store() -> Store:
+    """Return a store with the default configuration."""
+    return Store()
+
+
+def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"moto's server ended with status {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"moto's server did not answer at {endpoint} within {_START_TIMEOUT_S} s")
