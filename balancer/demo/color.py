@@ -100,8 +100,9 @@ def develop(canvas: Canvas, image: FloatArray, *, size: int) -> ByteArray:
     image = (exposed * (balance * np.float32(exposure))).astype(np.float32)
     grain = canvas.uniform(0.004, 0.013)
     noise = canvas.rng.standard_normal((size, size, 3), dtype=np.float32)
-    image = image + noise * (np.float32(grain) * (0.5 + np.sqrt(np.clip(image, 0.0, 1.0))))
-    return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
+    grainy = image + noise * (np.float32(grain) * (0.5 + np.sqrt(np.clip(image, 0.0, 1.0))))
+    counts: ByteArray = np.clip(np.round(grainy * 255.0), 0, 255).astype(np.uint8)
+    return counts
 
 
 def mottle(canvas: Canvas, image: FloatArray, amount: float, *, low: float = 1.0) -> FloatArray:

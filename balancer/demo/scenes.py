@@ -22,6 +22,8 @@ TILE_SIZE = 64
 """Pixels along a side of a tile."""
 MIN_TILES_PER_CLASS = 8
 """Tiles of the rarest class, however small the archive."""
+MIN_ARCHIVE_TILES = 240
+"""Below this the rare classes, at their minimum, would not be rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,10 @@ def class_counts(total: int) -> dict[str, int]:
     >>> class_counts(4500)["ocean"], class_counts(4500)["storm"]
     (1530, 18)
     """
-    smallest = 2 * MIN_TILES_PER_CLASS * len(CLASSES)
-    if total < smallest:
+    if total < MIN_ARCHIVE_TILES:
         raise ValueError(
-            f"total must be at least {smallest}, so that the rare classes are rare; got {total}."
+            f"total must be at least {MIN_ARCHIVE_TILES}, so that the rare classes are rare; "
+            f"got {total}."
         )
     counts = {
         name: max(MIN_TILES_PER_CLASS, round(kind.share * total)) for name, kind in CLASSES.items()

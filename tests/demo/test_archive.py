@@ -45,7 +45,7 @@ def test_shards_hold_a_jpeg_and_a_sidecar_for_each_key(archive: ArchiveSummary) 
     assert archive.created
     assert archive.shards == ("shard-00.tar", "shard-01.tar", "shard-02.tar")
     assert archive.num_bytes == sum((archive.directory / s).stat().st_size for s in archive.shards)
-    keys = []
+    keys: list[str] = []
     for number, shard in enumerate(archive.shards):
         with tarfile.open(archive.directory / shard) as tar:
             members = tar.getmembers()
@@ -162,18 +162,18 @@ def test_interruption_leaves_nothing_and_a_rerun_completes(tmp_path: Path) -> No
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:
-    summary = write_archive(tmp_path / "tiles", total=192)
+    summary = write_archive(tmp_path / "tiles", total=240)
     shard = summary.directory / summary.shards[0]
     shard.write_bytes(shard.read_bytes()[:-512])
     with pytest.raises(DataError, match=r"must have \d+ bytes; got \d+ bytes.*make it anew"):
-        write_archive(summary.directory, total=192)
+        write_archive(summary.directory, total=240)
     (summary.directory / "archive.json").write_text("{}")
     with pytest.raises(DataError, match="must be the record of a demo archive"):
-        write_archive(summary.directory, total=192)
+        write_archive(summary.directory, total=240)
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="total must be at least 192"):
+    with pytest.raises(ValueError, match="total must be at least 240"):
         write_archive(tmp_path / "x", total=10)
     with pytest.raises(ValueError, match="tiles_per_shard must be at least 1; got 0"):
         write_archive(tmp_path / "x", tiles_per_shard=0)

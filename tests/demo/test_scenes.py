@@ -51,7 +51,7 @@ def test_default_counts_have_a_long_tail() -> None:
         assert MIN_TILES_PER_CLASS <= counts[rare] < 0.01 * 4500
 
 
-@pytest.mark.parametrize("total", [192, 193, 500, 1000, 4500, 20_000])
+@pytest.mark.parametrize("total", [240, 241, 300, 500, 1000, 4500, 20_000])
 def test_counts_sum_to_total_and_keep_every_class(total: int) -> None:
     counts = class_counts(total)
     assert sum(counts.values()) == total
@@ -60,8 +60,8 @@ def test_counts_sum_to_total_and_keep_every_class(total: int) -> None:
 
 
 def test_too_small_a_total_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"total must be at least 192.*got 191"):
-        class_counts(191)
+    with pytest.raises(ValueError, match=r"total must be at least 240.*got 239"):
+        class_counts(239)
 
 
 def test_unknown_class_is_refused() -> None:
