@@ -6,7 +6,8 @@ so that a gain is no artefact of one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -90,6 +91,28 @@ def predict_networks(
     """
     if sorted(set(checkpoints)) != list(checkpoints):
         raise ValueError(f"checkpoints must ascend; got {list(checkpoints)}.")
+    with _one_thread():
+        return _train_and_predict(points, rings, test_points, seeds, checkpoints)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch on one thread: handing networks this small between threads costs more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_and_predict(
+    points: FloatArray,
+    rings: IntArray,
+    test_points: FloatArray,
+    seeds: Sequence[int],
+    checkpoints: Sequence[int],
+) -> IntArray:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     parameters = _initial_parameters(generators)
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
