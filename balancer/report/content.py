@@ -154,19 +154,24 @@ class QuarantinedTile:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Where every input tile went. `adds_up` says whether none is lost."""
+    """Where every input tile went. `adds_up` says whether none is lost.
+
+    `num_left_out` counts tiles that a configured recipe, such as a long-tailed pool, sets aside.
+    """
 
     num_input: int
     num_kept: int
     num_duplicates: int
     num_quarantined: int
+    num_left_out: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     sample: tuple[QuarantinedTile, ...] = ()
 
     @property
     def adds_up(self) -> bool:
-        """Whether input = kept + duplicates + quarantined."""
-        return self.num_input == self.num_kept + self.num_duplicates + self.num_quarantined
+        """Whether input = kept + duplicates + quarantined + left out."""
+        used = self.num_kept + self.num_left_out
+        return self.num_input == used + self.num_duplicates + self.num_quarantined
 
 
 @dataclass(frozen=True, slots=True)

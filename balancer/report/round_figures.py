@@ -15,10 +15,10 @@ SINGLE = (
     "kl_to_uniform",
     "churn",
     "effective_rank",
-    "augmentation_retrieval",
+    "retrieval_at_1",
     "alignment",
     "uniformity",
-    "collapse",
+    "spread",
 )
 """Measures with a plot of their own, in order."""
 

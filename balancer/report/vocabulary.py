@@ -129,11 +129,11 @@ MEASURES: dict[str, Measure] = {
         "exp(entropy) of the embeddings' singular values (RankMe): dimensions really in use.",
         "health",
     ),
-    "augmentation_retrieval": Measure(
+    "retrieval_at_1": Measure(
         "Augmentation retrieval",
         "share",
         "higher",
-        "How often a tile's nearest neighbour is its own augmented view.",
+        "How often the view nearest to a tile's augmented view is its own second view.",
         "health",
         "percent",
     ),
@@ -151,12 +151,20 @@ MEASURES: dict[str, Measure] = {
         "Log mean Gaussian potential of pairs: lower is more evenly spread on the sphere.",
         "health",
     ),
-    "collapse": Measure(
-        "Collapse",
+    "spread": Measure(
+        "Feature spread",
         "0 to 1",
-        "lower",
-        "0 when the embeddings fill the space, 1 when all tiles have one embedding.",
+        "higher",
+        "Collapse indicator: 0 when all tiles have one embedding, near 1 when they fill the space.",
         "health",
+    ),
+    "dead_share": Measure(
+        "Dead dimensions",
+        "share",
+        "lower",
+        "Share of the embedding's dimensions that never change.",
+        "health",
+        "percent",
     ),
 }
 

@@ -65,7 +65,7 @@ def content(make_sheets: MakeSheets) -> ReportContent:
     names = ("ocean", "forest", "mine")
     values = {"rare_class_coverage": 0.21, "effective_classes": 2.9, "gini": 0.1, "churn": 0.4}
     values |= {f"covering_radius_{share}": share / 200 for share in (100, 99, 95)}
-    health = {"effective_rank": 30.0, "augmentation_retrieval": 0.9, "collapse": 0.1}
+    health = {"effective_rank": 30.0, "retrieval_at_1": 0.9, "spread": 0.9}
     return ReportContent(
         title="demo",
         request=Request(

@@ -114,7 +114,7 @@ def test_data_are_escaped_everywhere(content: ReportContent) -> None:
         clusters=(ClusterSheet(0, 2, 1, (tile,), (tile,), ATTACK),),
         class_sizes=replace(content.class_sizes, names=names),
         projection=replace(content.projection, group_names=names),
-        audit=Audit(3, 2, 0, 1, {ATTACK: 1}, (QuarantinedTile(ATTACK, ATTACK, ATTACK, ATTACK),)),
+        audit=Audit(3, 2, 0, 1, 0, {ATTACK: 1}, (QuarantinedTile(ATTACK, ATTACK, ATTACK, ATTACK),)),
         provenance=Provenance(
             {"key": ATTACK}, {ATTACK: ATTACK}, {ATTACK: ATTACK}, {ATTACK: ATTACK}, ATTACK
         ),

@@ -1,0 +1,169 @@
+"""Fill the report from a run directory, finished or not."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from balancer.config import SelectionConfig
+from balancer.report.content import (
+    Audit,
+    Provenance,
+    QuarantinedTile,
+    ReportContent,
+    Request,
+    RoundRecord,
+)
+from balancer.report.measured import named_measures, outcome_columns
+from balancer.report.run_files import LAT_NAMES, LON_NAMES, RunFiles, open_run_files
+from balancer.report.samples import contact_sheets
+from balancer.report.tile_table import class_sizes, cluster_sizes, read_tile_table
+from balancer.report.tile_views import coordinates, projection
+from balancer.storage.filesystem import Store
+from balancer.storage.ledger import Record
+
+QUARANTINE_ROWS = 20
+LOSS_NAMES = {
+    "simclr": "NT-Xent loss (nats)",
+    "autoencoder": "reconstruction error (mean square)",
+}
+
+
+def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
+    """Read a run directory into a report. The run needs its catalog; rounds may be missing.
+
+    Args:
+        store: where to read.
+        run_uri: the `--out` of the run.
+        created: a date to print on the page.
+
+    Raises:
+        DataError: no run there, no catalog yet, or damaged artefacts.
+        StorageError: the store refuses or fails.
+
+    Cost: reads the catalog, the last round's assignments, embeddings (one shard at a time) and
+    manifest, and up to 768 tiles; memory about 400 bytes per tile of the archive.
+    """
+    run = open_run_files(store, run_uri)
+    config = run.config
+    label = run.catalog.get("label_column")
+    extra = [name for name in (label, *LON_NAMES, *LAT_NAMES) if name]
+    places = run.read_catalog(list(dict.fromkeys(extra)))
+    last = run.rounds[-1] if run.rounds else None
+    tiles = read_tile_table(run, places, label, last, seed=int(config.get("seed", 0)))
+    sheets, thumbnail_warning = contact_sheets(store, tiles)
+    request = _request(run, config)
+    num_picked = int(tiles.picked.sum())
+    warnings = [str(text) for text in (last or {}).get("warnings", ())]
+    return ReportContent(
+        title=run_uri.rstrip("/").rpartition("/")[2] or run_uri,
+        request=request,
+        num_picked=num_picked,
+        audit=_audit(run),
+        provenance=_provenance(run, run_uri, config, last),
+        outcome=outcome_columns(last.get("measures", {}), "Balanced") if last else (),
+        stopped=_stopped(run, request.rounds),
+        warnings=tuple(text for text in (*warnings, thumbnail_warning) if text),
+        rounds=tuple(_round(commit, index) for index, commit in enumerate(run.rounds)),
+        loss_name=LOSS_NAMES.get(str(config.get("encoder", {}).get("kind")), "training loss"),
+        clusters=sheets,
+        num_clusters=len(np.unique(tiles.cluster[tiles.cluster >= 0])),
+        cluster_sizes=cluster_sizes(tiles),
+        class_sizes=class_sizes(tiles) if last else None,
+        projection=projection(run, tiles, last) if last else None,
+        coordinates=coordinates(tiles),
+        created=created,
+    )
+
+
+def _request(run: RunFiles, config: Mapping[str, Any]) -> Request:
+    selection = SelectionConfig.model_validate(config["selection"])
+    encoder = config.get("encoder", {})
+    strategy: str = selection.strategy
+    if strategy == "per-cluster":
+        strategy += f", {selection.within} inside"
+    num_tiles = int(run.catalog["num_tiles"])
+    return Request(
+        archive_uri=str(config["archive"]["uri"]),
+        num_tiles=num_tiles,
+        num_shards=len(run.catalog["shards"]),
+        num_bytes=sum(int(shard["num_bytes"]) for shard in run.catalog["shards"]),
+        budget=selection.resolve(num_tiles),
+        strategy=strategy,
+        encoder=f"{encoder.get('kind')}, {encoder.get('backbone')}, {encoder.get('image_size')} px",
+        rounds=int(config.get("rounds", len(run.rounds))),
+        seed=int(config.get("seed", 0)),
+    )
+
+
+def _audit(run: RunFiles) -> Audit:
+    facts = run.catalog
+    return Audit(
+        num_input=int(facts["num_listed"]),
+        num_kept=int(facts["num_tiles"]),
+        num_duplicates=int(facts["num_duplicates"]),
+        num_quarantined=int(facts["num_quarantined"]),
+        num_left_out=int(facts.get("num_left_out", 0)),
+        reasons={str(reason): int(count) for reason, count in facts["reasons"].items()},
+        sample=tuple(
+            QuarantinedTile(
+                row["tile_id"] or row["member"] or row["uri"],
+                f"{row['uri']} {row['member'] or ''}".strip(),
+                row["reason"],
+                row["detail"],
+            )
+            for row in run.read_quarantine(QUARANTINE_ROWS)
+        ),
+    )
+
+
+def _stopped(run: RunFiles, asked: int) -> str:
+    done = len(run.rounds)
+    if done >= asked:
+        return "all rounds done"
+    if done and run.rounds[-1].get("converged"):
+        return f"converged after round {done - 1}"
+    return f"not finished: {done} of {asked} rounds done"
+
+
+def _round(commit: Record, index: int) -> RoundRecord:
+    columns = outcome_columns(commit.get("measures", {}), "Balanced")
+    values: dict[str, float] = {}
+    for column in columns:
+        if column.role == "selected":
+            values.update(column.values)
+    own = {k: v for k, v in commit.get("measures", {}).items() if not isinstance(v, Mapping)}
+    values.update(named_measures(own))
+    values.update(named_measures(commit.get("health") or {}))
+    return RoundRecord(
+        index=int(commit.get("round", index)),
+        num_picked=int(commit["manifest"].get("num_rows", commit["manifest"].get("rows", 0))),
+        losses=tuple(float(loss) for loss in commit.get("losses", ())),
+        values=values,
+    )
+
+
+def _provenance(
+    run: RunFiles, run_uri: str, config: Mapping[str, Any], last: Record | None
+) -> Provenance:
+    fingerprints = {"input": str(run.catalog["inputs"])}
+    artefacts = {"Run": run_uri}
+    if last is not None:
+        artefacts["Manifest"] = run.ledger.absolute(last["manifest"]["path"])
+        named = {
+            "encoder": (last.get("encoder") or {}).get("fingerprint"),
+            "clustering": (last.get("clustering") or {}).get("fingerprint"),
+            "selection": last["manifest"].get("selection_fingerprint"),
+            "manifest sha256": last["manifest"].get("sha256"),
+        }
+        fingerprints |= {name: str(value) for name, value in named.items() if value}
+    return Provenance(
+        config=config,
+        fingerprints=fingerprints,
+        versions={"balancer": str(run.spec.get("code_version", "unknown"))},
+        artefacts=artefacts,
+        command=f"balancer run config.yaml --out {shlex.quote(run_uri)}",
+    )
