@@ -2,7 +2,8 @@
 
 A `Store` is a small value that travels between processes; connections are made in the process that
 uses them, on first use, and never pickled. Workers must be spawned, not forked: fsspec's event loop
-does not survive a fork.
+does not survive a fork. Away from AWS set AWS_EC2_METADATA_DISABLED=true, or a first access without
+credentials stalls while looking for a machine role; it is not set silently.
 """
 
 from __future__ import annotations

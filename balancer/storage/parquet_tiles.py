@@ -39,7 +39,7 @@ def read_parquet(
                 position = tile.position + 1
                 yield tile
     except _DamagedError as error:
-        reason = "truncated" if source.num_bytes else "empty"
+        reason = error.reason if source.num_bytes else "empty"
         yield Rejected(position, "", source.uri, "", source.num_bytes, reason, str(error))
     except FileNotFoundError as error:
         raise DataError(f"{source.uri} was listed but does not exist any more.") from error
@@ -80,24 +80,28 @@ def read_rows(
 
 
 class _DamagedError(Exception):
-    """The file is not a complete Parquet file."""
+    """The file is not a complete Parquet file; `reason` as in the quarantine table."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 def _open(file: BinaryIO) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file, page_checksum_verification=True)
     except (pa.ArrowInvalid, EOFError) as error:
-        raise _DamagedError(f"not a complete Parquet file ({error})") from error
+        raise _DamagedError("truncated", f"not a complete Parquet file ({error})") from error
 
 
 def _read_group(parquet: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
     try:
         return parquet.read_row_group(group, columns=columns)
-    except OSError as error:
-        # pyarrow reports damaged pages as plain OSError; a failing store arrives as another type.
-        if type(error) is not OSError or error.errno is not None:
+    except (pa.ArrowInvalid, OSError) as error:
+        # pyarrow reports a damaged page as an OSError without number; a failing store has another.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
-        raise _DamagedError(f"row group {group} cannot be read ({error})") from error
+        raise _DamagedError("corrupt", f"row group {group} cannot be read ({error})") from error
 
 
 def _rows(

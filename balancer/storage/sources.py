@@ -176,7 +176,8 @@ def _zip_shards(store: Store, root: str, per_shard: int) -> list[SourceShard]:
         raise DataError(
             f"The archive {root} must be a zip file; there is none. Check it."
         ) from error
-    except (zipfile.BadZipFile, struct.error, NotImplementedError) as error:
+    # ValueError: an S3 file refuses to seek before its start, in objects too short for a zip.
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError) as error:
         raise DataError(
             f"The archive {root} must be a complete zip file; got {error}. Copy it again."
         ) from error

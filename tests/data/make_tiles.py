@@ -112,7 +112,10 @@ def parquet_bytes(tiles: Sequence[MadeTile], *, as_struct: bool = False, group: 
         }
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=group)
+    # Uncompressed, so that a test can find a tile's bytes in the file and damage them.
+    pq.write_table(
+        table, buffer, row_group_size=group, compression="NONE", write_page_checksum=True
+    )
     return buffer.getvalue()
 
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import pickle  # noqa: TID251 - a store must travel between processes
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,42 @@ def test_create_exclusive_has_one_winner(store: Store, root: str) -> None:
     assert store.read_bytes(uri) == b"first"
     store.create_exclusive(uri, b"first")
     assert [f.uri for f in store.list_files(root)] == [uri]
+
+
+def test_a_race_has_one_winner(store: Store, root: str) -> None:
+    uri = store.join(root, "key.json")
+
+    def create(token: int) -> int | None:
+        try:
+            store.create_exclusive(uri, str(token).encode())
+        except FileExistsError:
+            return None
+        return token
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [token for token in pool.map(create, range(8)) if token is not None]
+    assert [str(token).encode() for token in winners] == [store.read_bytes(uri)]
+
+
+_READER = """
+import sys
+from balancer.storage.filesystem import Store
+assert "s3fs" not in sys.modules
+print(Store().read_bytes(sys.argv[1]).decode())
+"""
+
+
+def test_a_new_process_reads_and_ends(store: Store, root: str) -> None:
+    uri = store.join(root, "x")
+    store.write_bytes(uri, b"content")
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _READER, uri],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (ended.stdout, ended.stderr) == ("content\n", "")
 
 
 class LostReply:
