@@ -31,6 +31,8 @@ def urban(canvas: Canvas) -> FloatArray:
     draw = ImageDraw.Draw(base)
     sun = canvas.angle()
     for box in blocks:
+        if not plan.visible(box):
+            continue
         kind = canvas.rng.random()
         shade = 1.0 + 0.08 * canvas.rng.standard_normal()
         if kind < 0.07:

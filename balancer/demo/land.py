@@ -137,7 +137,7 @@ def river(canvas: Canvas) -> FloatArray:
     sand = ramp(0.55 + 0.2 * fbm(canvas, slope=2.2, low=3.0), pick(canvas, BEACHES))
     ragged = 0.006 * fbm(canvas, slope=2.6, low=4.0)
     if canvas.chance(0.22):
-        return _braids(canvas, land, (flow * 0.85, sand), heading)
+        return _braids(canvas, land, (flow * 0.72, sand), heading)
     bend = canvas.uniform(0.5, 1.75)
     width = canvas.uniform(0.03, 0.09)
     line = _meander(canvas, heading, bend)
@@ -187,7 +187,7 @@ def _braids(
     rough = 0.02 * fbm(canvas, slope=2.4, low=3.0)
     image = mix(land, sand, ramp_up(across + rough, half + 0.01, half - 0.01))
     threads = fbm(canvas, slope=3.4, low=1.8, high=12.0, stretch=3.5, angle=heading)
-    thin = ramp_up(np.abs(threads), canvas.uniform(0.45, 0.8), 0.25)
+    thin = ramp_up(np.abs(threads), canvas.uniform(0.55, 1.0), 0.35)
     return mix(image, flow, thin * ramp_up(across + rough, half, half - 0.05))
 
 
@@ -203,7 +203,7 @@ def burn_scar(canvas: Canvas) -> FloatArray:
     reach = canvas.uniform(0.25, 0.42)
     shape = np.hypot(u, v * np.float32(canvas.uniform(1.0, 1.9))) / np.float32(reach)
     image = image * np.float32(canvas.uniform(1.05, 1.25))
-    field = 1.0 - shape + 0.42 * fbm(canvas, slope=3.0, low=1.2)
+    field = 1.08 - shape + 0.36 * fbm(canvas, slope=3.0, low=1.2)
     scar = ramp_up(field, -0.01, 0.035)
     spared = ramp_up(fbm(canvas, slope=2.6, low=3.0) - 0.8 * field, 0.9, 1.3)
     scar = scar * (1.0 - 0.9 * spared)

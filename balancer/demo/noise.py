@@ -138,7 +138,8 @@ def waves(canvas: Canvas, *, count: float, angle: float, spread: float = 0.3) ->
 
 
 def _synthesise(canvas: Canvas, side: int, amplitude: FloatArray) -> FloatArray:
-    white = canvas.rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    # Uniform coefficients cost a third of normal ones, and their many sums are as good as normal.
+    white = canvas.rng.random((*amplitude.shape, 2), dtype=np.float32) - np.float32(0.5)
     spectrum = white.view(np.complex64)[..., 0] * amplitude
     field: FloatArray = fft.irfft2(spectrum, s=(side, side))[: canvas.size, : canvas.size]
     field = field - field.mean()

@@ -55,8 +55,8 @@ class Plan:
         self.size = canvas.size
         self.cosine, self.sine = math.cos(angle), math.sin(angle)
         self.bend = bend
-        self.waves = canvas.rng.uniform(2.0, 5.0, size=2).tolist()
-        self.phases = canvas.rng.uniform(0.0, 2 * math.pi, size=2).tolist()
+        self.waves: list[float] = canvas.rng.uniform(2.0, 5.0, size=2).tolist()
+        self.phases: list[float] = canvas.rng.uniform(0.0, 2 * math.pi, size=2).tolist()
 
     def corners(self, box: Rectangle, inset: float = 0.0) -> list[tuple[float, float]]:
         """Return the corners of a rectangle, made smaller by `inset`, in pixels."""
@@ -68,6 +68,12 @@ class Plan:
             self._place(right, bottom),
             self._place(left, bottom),
         ]
+
+    def visible(self, box: Rectangle) -> bool:
+        """Return whether the bounds of a rectangle meet the tile."""
+        corners = self.corners(box)
+        xs, ys = [x for x, _ in corners], [y for _, y in corners]
+        return max(min(xs), min(ys)) < self.size and min(max(xs), max(ys)) > 0
 
     def _place(self, u: float, v: float) -> tuple[float, float]:
         u, v = (

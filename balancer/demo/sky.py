@@ -156,6 +156,7 @@ def storm(canvas: Canvas) -> FloatArray:
     bands = _polar_noise(canvas, radius, phase)
     arms = np.cos(int(canvas.rng.integers(1, 4)) * (phase - np.float32(canvas.angle())))
     far = radius / np.float32(scale)
+    bands = bands * (0.5 + 0.5 * ramp_up(far, 0.1, 0.8))
     body = 1.5 * np.exp(-(far**2) * 1.1) - 0.45 + 0.55 * arms * ramp_up(far, 0.25, 0.9)
     density = ramp_up(body + 0.42 * bands + 0.12 * fbm(canvas, slope=2.4, low=5.0), -0.3, 1.0)
     outskirts = fbm(canvas, slope=2.4, low=6.0) + 0.7 * bands

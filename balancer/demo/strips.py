@@ -17,9 +17,9 @@ from balancer.demo.geography import choose_box, choose_month
 YEAR = 2024
 LOCAL_HOUR = 10.5
 SECONDS_BETWEEN_TILES = 4
-STEP_DEGREES = 0.3
+STEP_DEGREES = 0.45
 """Degrees of latitude between the tiles of a strip: an archive that keeps some tiles of a pass."""
-TILES_PER_STRIP = 26.0
+TILES_PER_STRIP = 11.0
 """Mean length of a strip of a frequent class; rare classes have shorter ones."""
 
 
