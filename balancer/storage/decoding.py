@@ -22,7 +22,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000")
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 MAX_TILE_PIXELS = 64 * 2**20
 """8192 x 8192; a tile claiming more is taken for a decompression bomb."""
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"BM", b"GIF8")
+_TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", *_TIFF_SIGNATURES)
+_LONGEST_CUT_TIFF = 64
 # What PIL's decoders are seen to raise for damaged files.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error,
@@ -93,6 +95,10 @@ def _open(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableTileError("too-large", str(error)) from error
     except UnidentifiedImageError as error:
+        if data.startswith(_TIFF_SIGNATURES) and len(data) > _LONGEST_CUT_TIFF:
+            raise UnreadableTileError(
+                "unsupported-mode", "a TIFF whose bands or data type PIL cannot read"
+            ) from error
         if data.startswith(_SIGNATURES):
             raise UnreadableTileError(
                 "truncated", f"the header is incomplete ({len(data)} bytes)"

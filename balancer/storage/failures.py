@@ -107,6 +107,11 @@ def describe(error: BaseException, uri: str) -> str:
     )
 
 
+def starts_beyond_end(error: BaseException) -> bool:
+    """Whether the store refused a range because the object ends before it."""
+    return _reply_code(error) in {"InvalidRange", "416"}
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     links: list[BaseException] = []
     link: BaseException | None = error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from balancer.config import StorageConfig
 from balancer.errors import ConfigError, StorageError
 from balancer.storage import local_files
-from balancer.storage.failures import describe, storage_errors
+from balancer.storage.failures import describe, starts_beyond_end, storage_errors
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -76,7 +76,12 @@ class Store:
                 # One request: with more concurrency s3fs asks for the size first.
                 return cast(bytes, self._s3().cat_file(path, max_concurrency=1))
             end = None if num_bytes is None else offset + num_bytes
-            return cast(bytes, self._s3().cat_file(path, start=offset, end=end))
+            try:
+                return cast(bytes, self._s3().cat_file(path, start=offset, end=end))
+            except OSError as error:
+                if starts_beyond_end(error):
+                    return b""
+                raise
 
     def read_ranges(self, ranges: Sequence[tuple[str, int, int | None]]) -> list[bytes | None]:
         """Read many (uri, offset, num_bytes), several at once from an object store.

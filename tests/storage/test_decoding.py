@@ -20,6 +20,12 @@ def test_bad_tiles_have_their_reason(name: str) -> None:
         assert caught.value.detail
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_refused_where_pil_only_warns() -> None:
+    with pytest.raises(UnreadableTileError, match="at most 67108864 pixels; got 10000 x 10000"):
+        inspect_tile(bad_tiles()["bomb"][1])
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("size", [8, 20, 64])
 def test_every_mode_becomes_square_rgb(mode: str, size: int) -> None:
