@@ -1,1 +1,4 @@
-"""One self-contained HTML page from a run directory: `collect` reads, `render_page` writes."""
+"""One self-contained HTML page from a run directory: `writer.write_report`.
+
+`collect` reads the run into `content.ReportContent`; `page.render_page` makes the HTML from it.
+"""

@@ -47,7 +47,8 @@ def named_measures(tree: Mapping[str, Any]) -> dict[str, float]:
 def outcome_columns(measures: Mapping[str, Any], selected_name: str) -> tuple[OutcomeColumn, ...]:
     """Return the columns of the result table: archive, compared strategies, selection.
 
-    A compared strategy may be one mapping of measures, or a list of them, one per repeat; of a
+    Without a part for the selection, everything outside the other parts is the selection's. A
+    compared strategy may be one mapping of measures, or a list of them, one per repeat; of a
     list the columns are mean and standard deviation (ddof 1).
     """
     columns = []
@@ -61,7 +62,10 @@ def outcome_columns(measures: Mapping[str, Any], selected_name: str) -> tuple[Ou
     order = sorted(compared, key=lambda name: (name != "random", name))
     columns += [_column(name.capitalize(), "compared", compared[name]) for name in order]
     selected = _child(measures, SELECTED_NAMES)
-    columns.append(_column(selected_name, "selected", measures if selected is None else selected))
+    if selected is None:
+        others = {*ARCHIVE_NAMES, *COMPARED_NAMES, "random"}
+        selected = {name: value for name, value in measures.items() if name not in others}
+    columns.append(_column(selected_name, "selected", selected))
     return tuple(column for column in columns if column.values)
 
 
