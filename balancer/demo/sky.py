@@ -74,7 +74,7 @@ def _bloom(canvas: Canvas, image: FloatArray) -> FloatArray:
     swirled = ndimage.map_coordinates(
         threads, [rows + reach * dy, columns + reach * dx], order=1, mode="reflect"
     )
-    colors = [(44, 104, 98), (66, 128, 128), (58, 98, 62)]
+    colors = [(44, 104, 98), (66, 128, 128), (52, 84, 68)]
     color = solid(colors[int(canvas.rng.integers(3))]) * per_channel(canvas, 0.06)
     return mix(image, color, canvas.uniform(0.4, 0.9) * ramp_up(swirled, -0.2, 2.0))
 
@@ -89,7 +89,8 @@ def cloud(canvas: Canvas) -> FloatArray:
 
 
 def _cumulus(canvas: Canvas) -> FloatArray:
-    field = fbm(canvas, slope=canvas.uniform(2.9, 3.5), low=canvas.uniform(1.0, 3.6))
+    puffs = canvas.uniform(10.0, 22.0)
+    field = fbm(canvas, slope=canvas.uniform(2.8, 3.4), low=canvas.uniform(1.0, 3.6), high=puffs)
     start = canvas.uniform(-0.5, 0.7)
     return ramp_up(field, start, start + canvas.uniform(0.7, 2.0))
 
@@ -104,9 +105,9 @@ def _cellular(canvas: Canvas) -> FloatArray:
     warp = np.float32(canvas.uniform(0.15, 0.5))
     count = canvas.uniform(3.0, 6.0)
     u, v = canvas.rotated(canvas.angle())
-    ragged = warp * fbm(canvas, slope=3.0, low=3.0)
+    ragged = warp * fbm(canvas, slope=3.2, low=2.5, high=9.0)
     cell = cells(canvas, count * u + ragged, count * v - ragged, jitter=0.9)
-    rough = 0.05 * fbm(canvas, slope=3.0, low=3.0)
+    rough = 0.07 * fbm(canvas, slope=3.0, low=3.0, high=18.0)
     if canvas.chance(0.5):
         return ramp_up(cell.border + rough, -0.02, canvas.uniform(0.3, 0.6))
     return ramp_up(cell.border + rough, canvas.uniform(0.2, 0.4), 0.02)
@@ -115,7 +116,7 @@ def _cellular(canvas: Canvas) -> FloatArray:
 def _streets(canvas: Canvas) -> FloatArray:
     heading = canvas.angle()
     rows = waves(canvas, count=canvas.uniform(4.0, 10.0), angle=heading, spread=0.14)
-    lumps = fbm(canvas, slope=2.6, low=4.0, stretch=1.6, angle=heading + np.pi / 2)
+    lumps = fbm(canvas, slope=2.6, low=3.0, high=18.0, stretch=1.6, angle=heading + np.pi / 2)
     return ramp_up(rows + 0.9 * lumps, canvas.uniform(-0.2, 0.6), 2.2)
 
 
@@ -138,7 +139,7 @@ def _lay_clouds(canvas: Canvas, image: FloatArray, density: FloatArray) -> Float
     light = hillshade(height, azimuth=sun, strength=canvas.uniform(0.25, 0.7))
     tone = 0.74 + 0.5 * (light - 1.0) + 0.35 * (density - 0.8) + 0.03 * billow
     dim = np.float32(canvas.uniform(0.86, 1.0))
-    return mix(image, dim * ramp(tone, CLOUD_PALETTE), np.clip(density, 0.0, 1.0) ** 0.8)
+    return mix(image, dim * ramp(tone, CLOUD_PALETTE), np.clip(density, 0.0, 1.0))
 
 
 def storm(canvas: Canvas) -> FloatArray:
