@@ -85,7 +85,7 @@ def _table(scores: Sequence[Score]) -> Figure:
     table = axes.table(
         cellText=[list(row) for row in rows],
         colLabels=list(HEADER),
-        colWidths=[0.1, 0.26, 0.13, 0.13, 0.08, 0.16, 0.14],
+        colWidths=[0.09, 0.22, 0.15, 0.15, 0.09, 0.15, 0.15],
         cellLoc="center",
         loc="upper center",
     )

@@ -25,13 +25,6 @@ EPOCHS = 60
 HIDDEN_WIDTH = 64
 LEARNING_RATE = 1e-3
 
-MODEL_TITLES = {
-    "svc": "SVC (RBF, C = 10)",
-    "mlp": "MLP 64-64, 60 epochs",
-    "knn": "5 nearest neighbours",
-    "tree": "Decision tree",
-}
-
 CLASSIFIERS: dict[str, Callable[[int], ClassifierMixin]] = {
     "svc": lambda _seed: SVC(kernel="rbf", C=10, gamma="scale"),
     "knn": lambda _seed: KNeighborsClassifier(n_neighbors=5),

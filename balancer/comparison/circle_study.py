@@ -14,7 +14,6 @@ import numpy as np
 
 from balancer.comparison.circle_models import (
     CLASSIFIERS,
-    MODEL_TITLES,
     predict_classifier,
     predict_networks,
     updates_of,
@@ -37,9 +36,14 @@ SIZES = (250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 3500, 4000, NU
 QUICK_SIZES = (250, 500, 1250, 2500, NUM_POINTS)
 EQUAL_STEPS = (updates_of(HEADLINE_POINTS), updates_of(NUM_POINTS))
 
-TITLES = MODEL_TITLES | {
-    f"mlp-{steps}-steps": f"MLP 64-64, {steps:,} steps for every n" for steps in EQUAL_STEPS
+TITLES = {
+    "svc": "SVC (RBF, C = 10)",
+    "mlp": "MLP, 60 epochs",
+    **{f"mlp-{steps}-steps": f"MLP, {steps:,} steps" for steps in EQUAL_STEPS},
+    "knn": "5 nearest neighbours",
+    "tree": "Decision tree",
 }
+"""What figures and tables call the models; their order there."""
 
 
 def run_study(

@@ -15,12 +15,12 @@ from balancer.comparison.circle_study import TITLES
 from balancer.comparison.circles import FIXTURES, METHODS
 
 HEADER = (
-    "Data",
+    "Rings",
     "Model",
     "Random 500",
     "Diverse 500",
     "Gain",
-    "Random points to match",
+    "Random to match",
     "Archive-like test set",
 )
 PAPER_ROW = ("Paper", "not stated", "0.484 ± 0.003", "0.906 ± 0.011", "+0.422", "2.5x", "")
@@ -28,9 +28,9 @@ PAPER_ROW = ("Paper", "not stated", "0.484 ± 0.003", "0.906 ± 0.011", "+0.422"
 READING = (
     "Accuracy on a balanced test set, mean ± standard deviation over seeds. The fixtures were "
     "fitted to the paper's row: a reconstruction, not the authors' setup.",
-    "Random points to match: how many random points reach the accuracy of 500 diverse ones, and "
+    "Random to match: how many random points reach the accuracy of 500 diverse ones, and "
     "their ratio to 500.",
-    "Rows with equal steps train every set for as many gradient steps. Where random 500 comes "
+    "MLP rows with a number of steps train every set for that many. Where random 500 comes "
     "close to diverse 500 there, the gain of the 60-epoch row is one of training time, not of "
     "information in the data.",
     "Archive-like test set: random / diverse 500 on a test set as imbalanced as the archive.",
@@ -52,7 +52,7 @@ def table_rows(scores: Sequence[Score]) -> list[tuple[str, ...]]:
             ]
             rows.append(
                 (
-                    f"{name.upper()} rings",
+                    name.upper(),
                     TITLES[model],
                     *(f"{a.mean():.3f} ± {a.std(ddof=1) if len(a) > 1 else 0:.3f}" for a in at_500),
                     f"{at_500[1].mean() - at_500[0].mean():+.3f}",
