@@ -53,6 +53,7 @@ class ShardRef:
         source_uri: the container, or the folder, that the tiles lie in.
         catalog_uri: the Parquet file with one row per readable tile of this shard.
         etag: version of the source as its file system reports it.
+        sha256: of the catalog file.
         num_tiles: readable tiles.
         num_bytes: bytes of those tiles.
     """
@@ -61,6 +62,7 @@ class ShardRef:
     source_uri: str
     catalog_uri: str
     etag: str
+    sha256: str
     num_tiles: int
     num_bytes: int
 

@@ -24,6 +24,7 @@ from balancer.selection.uniform import lowest_hashes
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.resources import available_cpus, plain_errors
 from balancer.storage.filesystem import Store
+from balancer.storage.ledger import Ledger, Record
 from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray
 
 RESTARTS = 8
@@ -44,7 +45,7 @@ class RayPool:
     def __init__(self, workers: Sequence[Any], clustering: Clustering | None = None) -> None:
         self._workers = workers
         extents = self._ask("extent")
-        self._num_rows = sum(rows for rows, _, _ in extents)
+        self._num_rows: int = sum(rows for rows, _, _ in extents)
         self._dim = max(dim for _, dim, _ in extents)
         self._largest = max(largest for _, _, largest in extents)
         self._clustering = clustering
@@ -129,11 +130,19 @@ class RayPool:
             radii[f"{share:.0%}".rstrip("%")] = radius_from_bits(key, lower)
         return radii
 
+    def write_assignments(self, ledger: Ledger, stage: str, inputs: str) -> list[Record]:
+        """Write each shard's `tile_id, cluster, distance`; return the completion records."""
+        assert self._clustering is not None
+        centroids = ray.put(self._clustering.centroids)
+        parts = self._ask("write_assignments", ledger, stage, inputs, centroids)
+        return [record for part in parts for record in part]
+
     def _ask(self, method: str, *arguments: object) -> list[Any]:
         with plain_errors():
-            return ray.get(  # type: ignore[no-any-return]
+            answers: list[Any] = ray.get(
                 [getattr(worker, method).remote(*arguments) for worker in self._workers]
             )
+        return answers
 
     def _farthest(self, start: int) -> Candidate | None:
         vectors, ids = self._stack(start)
@@ -171,7 +180,7 @@ def open_pool(
         num_workers: actors; one per CPU, at most one per shard, when absent.
     """
     count = min(num_workers or available_cpus(), len(shards))
-    actor = ray.remote(PoolWorker).options(
+    actor: Any = ray.remote(PoolWorker).options(
         num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
     workers = [

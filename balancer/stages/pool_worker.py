@@ -22,6 +22,9 @@ from balancer.selection.pool import Picked, concatenate_picked, pick_rows
 from balancer.selection.uniform import lowest_hashes
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
+from balancer.storage.ledger import Ledger, Record, new_attempt
+from balancer.storage.selections import assignment_table
+from balancer.storage.tables import write_table
 from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray
 
 
@@ -54,10 +57,10 @@ class PoolWorker:
 
     def __init__(self, store: Store, shards: Sequence[EmbeddingShard], *, normalize: bool) -> None:
         self._rows: list[tuple[IdArray, FloatArray]] = []
-        for shard in shards:
+        self._shards = [shard for shard in shards if shard.num_rows]
+        for shard in self._shards:
             ids, points = read_embeddings(store, shard)
-            if len(ids):
-                self._rows.append((ids, l2_normalize(points) if normalize else points))
+            self._rows.append((ids, l2_normalize(points) if normalize else points))
         self._farthest: list[FarthestPointShard] = []
         self._applied = 0
         self._nearest: list[FloatArray] = []
@@ -163,6 +166,24 @@ class PoolWorker:
                 )
             )
         return concatenate_picked(picked)
+
+    def write_assignments(
+        self, ledger: Ledger, stage: str, inputs: str, centroids: FloatArray
+    ) -> list[Record]:
+        """Write the clusters of each shard's rows; return the completion records."""
+        records = []
+        for shard, (ids, points) in zip(self._shards, self._rows, strict=True):
+            labels, squared = assign(points, centroids)
+            table = assignment_table(ids, labels, np.sqrt(squared))
+            attempt = new_attempt()
+            uri = ledger.stage(stage).data_uri(shard.shard_id, attempt, "parquet")
+            file = write_table(ledger.store, uri, table)
+            records.append(
+                ledger.stage(stage).record(
+                    shard.shard_id, attempt=attempt, inputs=inputs, file=file
+                )
+            )
+        return records
 
     def nearest_pick(self, picks: FloatArray) -> Counter[int]:
         """Measure each row's distance to its nearest pick; return the upper-bit counts."""

@@ -44,7 +44,7 @@ class Reporter:
             A function to call with how many units were done, and a note to show behind them.
         """
         if self._quiet:
-            yield lambda _done, _note="": None
+            yield _ignore
         elif self._console.is_terminal:
             columns = (
                 TextColumn("{task.description:<18}"),
@@ -55,11 +55,19 @@ class Reporter:
             )
             with Progress(*columns, console=self._console) as bars:
                 bar = bars.add_task(name, total=total, note="")
-                yield lambda done, note="": bars.update(bar, advance=done, note=note)
+
+                def advance(done: int, note: str) -> None:
+                    bars.update(bar, advance=done, note=note)
+
+                yield advance
         else:
             lines = _Lines(self, name, total, unit)
             yield lines.advance
             lines.close()
+
+
+def _ignore(done: int, note: str) -> None:
+    """Take what a quiet reporter is told."""
 
 
 class _Lines:
@@ -72,7 +80,7 @@ class _Lines:
         self._note = ""
         self._start = self._last = time.monotonic()
 
-    def advance(self, done: int, note: str = "") -> None:
+    def advance(self, done: int, note: str) -> None:
         self._done += done
         self._note = note
         now = time.monotonic()

@@ -66,7 +66,12 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 def available_cpus() -> int:
     """Return the CPUs that the cluster offers, at least 1."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(_resources().get("CPU", 1)))
+
+
+def available_gpus() -> int:
+    """Return the GPUs that the cluster offers."""
+    return int(_resources().get("GPU", 0))
 
 
 def gpus_per_worker(config: RayConfig) -> int:
@@ -75,7 +80,7 @@ def gpus_per_worker(config: RayConfig) -> int:
     Raises:
         ConfigError: a GPU is demanded and Ray offers none.
     """
-    offered = ray.cluster_resources().get("GPU", 0) >= 1
+    offered = available_gpus() >= 1
     if config.use_gpu and not offered:
         raise ConfigError(
             "ray.use_gpu is true, but this Ray cluster offers no GPU. "
@@ -102,6 +107,11 @@ def _unwrapped(error: BalancerError) -> BalancerError:
     # Ray raises an object that is both RayTaskError and the cause's class; make it the plain class.
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BalancerError) else error
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _quiet_data() -> None:

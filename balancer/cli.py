@@ -1,0 +1,149 @@
+"""The command line: parse, call, print, and turn errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from balancer import __version__
+from balancer.config import load_config
+from balancer.errors import BalancerError, InterruptedRunError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.",
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
+]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/.")],
+    overrides: Overrides = None,
+    out: Annotated[str | None, typer.Option(help="Run folder: a path or s3:// URI.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="local, auto, or ray://host:port.")
+    ] = None,
+) -> None:
+    """Run the rounds, or continue them, and write manifests and report."""
+    from balancer.report.collect import write_report
+    from balancer.rounds.runner import run_rounds
+    from balancer.rounds.summary import summary_rows
+    from balancer.storage.filesystem import Store
+
+    settings = load_config(config, all_overrides(overrides, out, ray_address))
+    result = run_rounds(settings)
+    report = write_report(Store(settings.storage), result.run_uri)
+    table = Table(title="Balance", title_justify="left")
+    for heading in ("measure", "before", "random", "balanced"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for row in summary_rows(result.measures):
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(f"rounds    {result.num_rounds} ({result.stopped_because})", markup=False)
+    console.print(f"manifest  {result.manifest_uri}", markup=False)
+    console.print(f"report    {report}", markup=False)
+
+
+@app.command()
+def select(
+    embeddings: Annotated[str, typer.Argument(help="A .npy matrix, or Parquet file or folder.")],
+    budget: Annotated[int, typer.Option(help="How many rows to pick.")],
+    out: Annotated[str, typer.Option(help="Parquet file to write.")],
+    strategy: Annotated[
+        str, typer.Option(help="random, farthest-point, per-cluster, hybrid.")
+    ] = "per-cluster",
+    seed: Annotated[int, typer.Option(help="Decides first picks and clusters.")] = 0,
+    within: Annotated[
+        str, typer.Option(help="Inside a cluster: farthest-point, nearest, random.")
+    ] = "farthest-point",
+    num_clusters: Annotated[int | None, typer.Option(help="From the budget when absent.")] = None,
+    normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
+    id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
+    vector_column: Annotated[str, typer.Option(help="Parquet column of vectors.")] = "embedding",
+) -> None:
+    """Pick a balanced subset of embeddings that you already have."""
+    from balancer.rounds.embeddings_only import EmbeddingsRequest, select_embeddings
+
+    request = EmbeddingsRequest(
+        uri=embeddings,
+        out=out,
+        selection={"budget": budget, "strategy": strategy, "within": within},
+        num_clusters=num_clusters,
+        seed=seed,
+        normalize=normalize,
+        id_column=id_column,
+        vector_column=vector_column,
+    )
+    manifest = select_embeddings(request)
+    typer.echo(f"{manifest.num_rows} rows picked by {strategy}: {manifest.uri}")
+
+
+@app.command()
+def report(
+    run_uri: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, path or s3:// URI.")],
+    out: Annotated[str | None, typer.Option(help="HTML file; RUN/report.html when absent.")] = None,
+) -> None:
+    """Write the report page of a run."""
+    from balancer.report.collect import write_report
+    from balancer.storage.filesystem import Store
+
+    typer.echo(write_report(Store(), run_uri, out))
+
+
+@app.command()
+def init(
+    demo: Annotated[Path, typer.Option(help="Folder for the procedural demo archive.")],
+    tiles: Annotated[int, typer.Option(help="How many tiles.")] = 4500,
+    seed: Annotated[int, typer.Option(help="Of the procedural archive.")] = 0,
+) -> None:
+    """Make the demo archive, unless it is there."""
+    from balancer.demo.archive import write_archive
+
+    summary = write_archive(demo, total=tiles, seed=seed)
+    typer.echo(f"{summary.num_tiles} tiles in {summary.num_shards} shards: {demo}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def all_overrides(
+    overrides: list[str] | None, out: str | None, ray_address: str | None
+) -> list[str]:
+    """Put the named options behind the `--set` ones."""
+    named = {"out": out, "ray.address": ray_address}
+    return [*(overrides or []), *(f"{k}={v}" for k, v in named.items() if v is not None)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with the code of `balancer.errors`."""
+    exit_with_codes(lambda: app(args=arguments, standalone_mode=True))
+
+
+def exit_with_codes(call: Any) -> None:  # noqa: ANN401 - any callable without arguments
+    """Call, and end the process with the message and exit code of what it raises."""
+    try:
+        call()
+    except KeyboardInterrupt:
+        _fail(InterruptedRunError("Stopped. Run the same command again to go on."))
+    except BalancerError as error:
+        _fail(error)
+
+
+def _fail(error: BalancerError) -> NoReturn:
+    sys.stderr.write(f"error: {error}\n")
+    raise SystemExit(error.exit_code)

@@ -1,0 +1,1 @@
+"""The loop: rounds of train, embed, cluster, select, publish, measure."""

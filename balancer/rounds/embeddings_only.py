@@ -1,0 +1,86 @@
+"""Selection for users who have embeddings already: read vectors, select, write a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from balancer import __version__
+from balancer.config import ClusteringConfig, SelectionConfig
+from balancer.errors import ConfigError, DataError
+from balancer.selection import select
+from balancer.storage.embedding_shards import read_vectors
+from balancer.storage.filesystem import Store
+from balancer.storage.manifests import manifest_table, write_manifest
+from balancer.types import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """What to select from, how, and where the manifest goes.
+
+    Attributes:
+        uri: a `.npy` matrix (row number = tile id), or a Parquet file or folder.
+        out: the Parquet file to write.
+        selection: fields of `SelectionConfig`.
+        num_clusters: K, from the budget when None.
+        seed: decides first picks and clusters.
+        normalize: L2-normalise the rows first.
+        id_column: column with the ids, for Parquet.
+        vector_column: column with the vectors, for Parquet.
+    """
+
+    uri: str
+    out: str
+    selection: Mapping[str, Any]
+    num_clusters: int | None = None
+    seed: int = 0
+    normalize: bool = True
+    id_column: str = "tile_id"
+    vector_column: str = "embedding"
+
+
+def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) -> Manifest:
+    """Select from stored embeddings and write the manifest.
+
+    Raises:
+        ConfigError: an unknown strategy or a budget that does not fit.
+        DataError: embeddings that cannot be used, naming file, column or row.
+        StorageError: a store that refuses or fails.
+    """
+    store = store or Store()
+    try:
+        selection = SelectionConfig.model_validate(request.selection)
+        clustering = ClusteringConfig(num_clusters=request.num_clusters)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"The selection must be valid; got {problems}.") from error
+    ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
+    budget = selection.resolve(len(ids))
+    try:
+        picked = select(
+            vectors,
+            selection.model_copy(update={"budget": budget}),
+            ids=ids,
+            seed=request.seed,
+            normalize=request.normalize,
+            clustering=clustering,
+        )
+    except ValueError as error:
+        raise DataError(f"{request.uri}: {error}") from error
+    footer = {
+        "config": {
+            "selection": selection.model_dump(mode="json"),
+            "clustering": clustering.model_dump(mode="json"),
+            "normalize": request.normalize,
+        },
+        "embeddings": request.uri,
+        "seed": request.seed,
+        "round": 0,
+        "code_version": __version__,
+        "notes": list(picked.notes),
+    }
+    return write_manifest(store, store.absolute(request.out), manifest_table(picked), footer)

@@ -1,0 +1,194 @@
+"""The main job: rounds of train, embed, cluster, select, publish and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from balancer import __version__
+from balancer.config import Config, digest_json
+from balancer.rounds.convergence import stop_reason
+from balancer.rounds.state import (
+    Reference,
+    advance,
+    manifest_ids,
+    reference_from_json,
+    state_from_json,
+    state_to_json,
+)
+from balancer.stages.catalog import Catalog, build_catalog, discover_sources
+from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
+from balancer.stages.context import RunContext
+from balancer.stages.embed import embed_archive
+from balancer.stages.measure import measure
+from balancer.stages.pool import open_pool
+from balancer.stages.progress import Reporter
+from balancer.stages.publish import find_rows, publish
+from balancer.stages.resources import ray_session
+from balancer.stages.select import SELECTED, select
+from balancer.stages.train import train_encoder
+from balancer.storage.filesystem import Store
+from balancer.storage.ledger import Ledger, Record
+from balancer.types import RoundState
+
+FINAL = "final"
+MANIFEST_NAME = "manifest.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        run_uri: the run's folder.
+        manifest_uri: the last round's manifest, under a name that does not change.
+        num_rounds: rounds done.
+        stopped_because: why no more rounds were run.
+        measures: of the last round, see `balancer.stages.measure.measure`.
+        warnings: about the last round's embedding.
+    """
+
+    run_uri: str
+    manifest_uri: str
+    num_rounds: int
+    stopped_because: str
+    measures: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def run_rounds(config: Config, *, reporter: Reporter | None = None) -> RunResult:
+    """Balance an archive: the whole job, on embedded Ray or a cluster.
+
+    Calling it again with the same configuration continues from the completion records under
+    `config.out` and redoes nothing that is finished.
+
+    Args:
+        config: from `load_config` or `build_config`.
+        reporter: where to show progress; standard error when absent.
+
+    Raises:
+        ConfigError: a configuration that cannot work, or a run started with another one.
+        DataError: an archive that cannot be used.
+        StorageError: a store that refuses or fails.
+
+    Example:
+        >>> from balancer import load_config, run_rounds
+        >>> result = run_rounds(load_config("configs/demo.yaml"))  # doctest: +SKIP
+        >>> result.manifest_uri  # doctest: +SKIP
+        'runs/demo/manifest.parquet'
+    """
+    reporter = reporter or Reporter()
+    store = Store(config.storage)
+    ledger = Ledger(store, store.absolute(config.out))
+    context = RunContext(config, store, ledger, reporter)
+    sources, digest = discover_sources(store, config.archive)
+    ledger.open_run({"config": config.frozen_part(), "input": digest}, __version__)
+    with ray_session(config.ray):
+        catalog = build_catalog(context, sources, digest)
+        budget = config.selection.resolve(catalog.num_tiles)
+        state = RoundState(index=-1, seed=config.seed, config_fingerprint=config.fingerprint())
+        reference: Reference | None = None
+        reason = "all rounds are done"
+        payload: Record = {}
+        for index in range(config.rounds):
+            before = state.measures if state.manifest else None
+            committed = ledger.read_commit(context.round_name(index))
+            payload = committed or run_round(context, catalog, state, reference, budget)
+            state = state_from_json(payload, ledger)
+            reference = reference or reference_from_json(payload, state, ledger)
+            for warning in payload["warnings"]:
+                reporter.warn(warning)
+            frozen = config.encoder.kind == "frozen"
+            stop = stop_reason(state.measures, before, config.convergence, frozen=frozen)
+            if stop is not None:
+                reason = stop
+                break
+    return _finish(context, state, reason, payload)
+
+
+def run_round(
+    context: RunContext,
+    catalog: Catalog,
+    state: RoundState,
+    reference: Reference | None,
+    budget: int,
+) -> Record:
+    """Run the round after `state` and commit it; return the commit record."""
+    config, index = context.config, state.index + 1
+    trained = train_encoder(
+        context, catalog, index, previous=state.encoder, manifest=state.manifest
+    )
+    shards = embed_archive(context, catalog, trained.encoder, index)
+    made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
+    normalize = config.embedding.normalize
+    with open_pool(context.store, shards, normalize=normalize) as pool:
+        num_clusters = clusters_for(context, budget, pool.num_rows)
+        clustering, kmeans = cluster(
+            context, pool, index, embeddings=made_of, num_clusters=num_clusters
+        )
+        assignments = assign_tiles(context, pool, index, clustering)
+        selections = select(context, pool, clustering, budget, index)
+        if reference is None:
+            wanted = config.measures.reference_clusters or num_clusters
+            frozen, record = cluster(
+                context, pool, index, embeddings=made_of, num_clusters=wanted, kind=REFERENCE
+            )
+            reference = Reference(shards, frozen, record)
+    rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])
+    manifest = publish(
+        context,
+        selections[SELECTED],
+        rows,
+        index,
+        {
+            "input_fingerprint": catalog.fingerprint,
+            "encoder_fingerprint": trained.encoder.fingerprint,
+            "clustering_fingerprint": clustering.fingerprint,
+        },
+    )
+    previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
+    with open_pool(context.store, reference.embeddings, normalize=normalize) as pool:
+        measures = measure(
+            pool,
+            reference.clustering,
+            catalog,
+            selections,
+            rows,
+            previous=previous,
+            rare_percentile=config.measures.rare_percentile,
+        )
+    state = advance(
+        state,
+        encoder=trained.encoder,
+        embeddings=shards,
+        clustering=clustering,
+        manifest=manifest,
+        measures=measures,
+    )
+    payload = state_to_json(state, context.ledger, kmeans) | {
+        "reference": dict(reference.record) if index == 0 else None,
+        "assignments": [{"path": r["path"], "sha256": r["sha256"]} for r in assignments],
+        "history": list(trained.history),
+        "health": dict(trained.health),
+        "warnings": list(trained.warnings),
+    }
+    return context.ledger.commit(context.round_name(index), payload)
+
+
+def _finish(context: RunContext, state: RoundState, reason: str, payload: Record) -> RunResult:
+    assert state.manifest is not None
+    data = context.store.read_bytes(state.manifest.uri)
+    manifest_uri = context.ledger.absolute(MANIFEST_NAME)
+    context.store.write_bytes(manifest_uri, data)
+    context.ledger.commit(
+        FINAL, {"rounds": state.index + 1, "stopped_because": reason, "manifest": MANIFEST_NAME}
+    )
+    return RunResult(
+        run_uri=context.ledger.run_uri,
+        manifest_uri=manifest_uri,
+        num_rounds=state.index + 1,
+        stopped_because=reason,
+        measures=state.measures,
+        warnings=tuple(payload["warnings"]),
+    )

@@ -1,0 +1,121 @@
+"""Measure the round's selections in the frozen reference: round 0's embeddings and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from balancer.clustering.assignment import assign
+from balancer.imbalance.measures import (
+    churn,
+    class_balance,
+    count_labels,
+    effective_number,
+    gini,
+    kl_to_uniform,
+    rare_classes,
+)
+from balancer.selection.pool import rows_of
+from balancer.stages.catalog import Catalog
+from balancer.stages.pool import RayPool
+from balancer.stages.select import SELECTED
+from balancer.types import Clustering, IdArray, IntArray, Selection
+
+ARCHIVE, RANDOM = "archive", "random"
+
+
+def measure(
+    pool: RayPool,
+    reference: Clustering,
+    catalog: Catalog,
+    selections: Mapping[str, Selection],
+    rows: pa.Table,
+    *,
+    previous: IdArray | None,
+    rare_percentile: float,
+) -> dict[str, Any]:
+    """Return all balance measures of a round as JSON values.
+
+    Args:
+        pool: the reference embeddings.
+        reference: the frozen reference clustering.
+        catalog: of the archive.
+        selections: by name; `random-0`, `random-1`, ... are averaged under `random`.
+        rows: catalog rows of all picked tiles.
+        previous: ids of the previous round's selection, for churn.
+        rare_percentile: see `balancer.imbalance.measures.rare_classes`.
+
+    Returns:
+        `sets`: for `archive`, `selected`, `random` and each compared strategy the measures
+        `num_tiles, effective_clusters, gini, kl_to_uniform, covering_radius, cluster_counts,
+        classes`; `churn`; `class_names` and `rare_classes` where there are labels.
+    """
+    names = list(catalog.label_counts)
+    archive_counts = np.array([catalog.label_counts[name] for name in names], dtype=np.int64)
+    labels = _labels(rows, catalog.label_column)
+    ids = np.array(rows["tile_id"].to_pylist())
+
+    def classes(counts: IntArray) -> dict[str, Any] | None:
+        if labels is None:
+            return None
+        return asdict(class_balance(counts, archive_counts, rare_percentile=rare_percentile))
+
+    sets: dict[str, Any] = {
+        ARCHIVE: _balance(reference.sizes) | {"classes": classes(archive_counts)}
+    }
+    repeats: list[dict[str, Any]] = []
+    for name, picked in selections.items():
+        vectors = pool.vectors(picked.tile_ids)
+        members, _ = assign(vectors, reference.centroids)
+        counts = np.bincount(members, minlength=reference.num_clusters).astype(np.int64)
+        found = _balance(counts) | {"covering_radius": pool.covering_radii(vectors)}
+        found["classes"] = None
+        if labels is not None:
+            mine = labels[rows_of(ids, picked.tile_ids)].tolist()
+            found["classes"] = classes(count_labels(mine, names))
+        if name.startswith(f"{RANDOM}-"):
+            repeats.append(found)
+        else:
+            sets[name] = found
+    if repeats:
+        sets[RANDOM] = _average(repeats)
+    measures: dict[str, Any] = {"sets": sets, "churn": None}
+    if previous is not None:
+        measures["churn"] = churn(previous, selections[SELECTED].tile_ids)
+    if labels is not None:
+        rare = rare_classes(archive_counts, rare_percentile)
+        measures["class_names"] = names
+        measures["rare_classes"] = [names[number] for number in rare]
+    return measures
+
+
+def _balance(counts: IntArray) -> dict[str, Any]:
+    return {
+        "num_tiles": int(counts.sum()),
+        "effective_clusters": effective_number(counts),
+        "gini": gini(counts),
+        "kl_to_uniform": kl_to_uniform(counts),
+        "cluster_counts": counts.tolist(),
+    }
+
+
+def _labels(rows: pa.Table, column: str | None) -> IdArray | None:
+    if column is None or column not in rows.column_names:
+        return None
+    return np.array([str(value) for value in rows[column].to_pylist()])
+
+
+def _average(repeats: Sequence[Any]) -> Any:  # noqa: ANN401 - a JSON tree, whatever its shape
+    """Average trees of numbers leaf by leaf."""
+    first = repeats[0]
+    if first is None:
+        return None
+    if isinstance(first, Mapping):
+        return {key: _average([tree[key] for tree in repeats]) for key in first}
+    if isinstance(first, list | tuple):
+        return [_average(list(items)) for items in zip(*repeats, strict=True)]
+    return float(np.mean(repeats))

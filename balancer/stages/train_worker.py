@@ -1,0 +1,170 @@
+"""The training loop that Ray Train runs on every worker, and its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import safetensors.numpy
+import safetensors.torch
+from ray.train.torch import prepare_model
+from torch import Tensor
+
+from balancer.config import Config
+from balancer.embedding.models import build_model
+from balancer.embedding.training import EpochReport, TrainingPlan, train_epochs
+from balancer.embedding.weights import load_weights, state_from_numpy
+from balancer.seeding import derive_seed
+from balancer.stages.encoders import build_initial, load_trained, set_threads, worker_device
+from balancer.stages.tile_stream import TileGroup, TileStream
+from balancer.storage.filesystem import Store
+from balancer.types import EncoderRef
+
+MODEL, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """Everything a training worker needs.
+
+    Attributes:
+        store: opens tiles and weights.
+        config: of the run.
+        groups: tiles to train on.
+        epochs: of this round.
+        seed: of this round's training.
+        start: encoder to go on from; None for the configured start.
+        board: actor handle that is told each epoch's loss.
+    """
+
+    store: Store
+    config: Config
+    groups: tuple[TileGroup, ...]
+    epochs: int
+    seed: int
+    start: EncoderRef | None
+    board: Any
+
+
+class ProgressBoard:
+    """An actor that carries epoch results from the training worker to the driver."""
+
+    def __init__(self) -> None:
+        self._news: list[dict[str, float]] = []
+
+    def post(self, news: dict[str, float]) -> None:
+        """Add one epoch's figures."""
+        self._news.append(news)
+
+    def take(self) -> list[dict[str, float]]:
+        """Return and forget what was posted."""
+        news, self._news = self._news, []
+        return news
+
+
+def train_worker(loop_config: dict[str, Any]) -> None:
+    """Train on this worker's share of the tiles; report and checkpoint every epoch."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    job: TrainingJob = loop_config["job"]
+    config, training = job.config, job.config.training
+    set_threads(training.cpus_per_worker)
+    where = ray.train.get_context()
+    rank, world_size = where.get_world_rank(), where.get_world_size()
+    device = worker_device()
+    backbone = (
+        build_initial(job.store, config.encoder, job.seed)
+        if job.start is None
+        else load_trained(job.store, job.start, config.encoder, job.seed)
+    )
+    model = build_model(
+        config.encoder, training, backbone, seed=job.seed, gather_distributed=world_size > 1
+    )
+    resumed = _read_checkpoint(ray.train.get_checkpoint())
+    if resumed.model is not None:
+        load_weights(model, resumed.model, what="the checkpoint")
+    network = prepare_model(model) if world_size > 1 else model.to(device)
+    stream = TileStream(
+        job.store,
+        job.groups,
+        image_size=config.encoder.image_size,
+        batch_size=training.batch_size,
+        pool_tiles=training.pool_tiles,
+        seed=job.seed,
+        rank=rank,
+        world_size=world_size,
+    )
+    history = resumed.history
+
+    def on_epoch(report: EpochReport) -> None:
+        figures = {
+            "epoch": report.epoch,
+            "loss": report.loss,
+            "spread": report.spread,
+            "seconds": report.seconds,
+            "unreadable": stream.num_unreadable,
+        }
+        history.append(figures)
+        if rank != 0:
+            ray.train.report(figures)
+            return
+        ray.get(job.board.post.remote(figures))
+        with tempfile.TemporaryDirectory() as folder:
+            _write_checkpoint(Path(folder), report, history)
+            ray.train.report(figures, ray.train.Checkpoint.from_directory(folder))
+
+    train_epochs(
+        network,
+        stream.epoch,
+        training,
+        TrainingPlan(
+            epochs=job.epochs,
+            steps_per_epoch=stream.steps_per_epoch,
+            seed=derive_seed(job.seed, "rank", rank),
+            device=device,
+            start_epoch=len(history),
+        ),
+        optimizer_state=resumed.optimizer,
+        on_epoch=on_epoch,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumed:
+    model: dict[str, Tensor] | None = None
+    optimizer: dict[str, Tensor] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _read_checkpoint(checkpoint: ray.train.Checkpoint | None) -> _Resumed:
+    if checkpoint is None:
+        return _Resumed()
+    with checkpoint.as_directory() as name:
+        folder = Path(name)
+        return _Resumed(
+            state_from_numpy(safetensors.numpy.load_file(folder / MODEL)),
+            safetensors.torch.load_file(folder / OPTIMIZER),
+            json.loads((folder / PROGRESS).read_text()),
+        )
+
+
+def _write_checkpoint(folder: Path, report: EpochReport, history: list[dict[str, float]]) -> None:
+    safetensors.numpy.save_file(report.model_state(), folder / MODEL)
+    safetensors.torch.save_file(report.optimizer_state(), folder / OPTIMIZER)
+    (folder / PROGRESS).write_text(json.dumps(history))
+
+
+def backbone_arrays(
+    checkpoint: ray.train.Checkpoint,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the backbone network's weights and the history from a finished training."""
+    prefix = "backbone.network."
+    with checkpoint.as_directory() as name:
+        state = safetensors.numpy.load_file(Path(name) / MODEL)
+        history = json.loads((Path(name) / PROGRESS).read_text())
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, history
