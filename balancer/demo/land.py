@@ -53,7 +53,7 @@ def _linear_dunes(canvas: Canvas) -> tuple[FloatArray, float]:
     rows = waves(
         canvas, count=canvas.uniform(3.0, 8.0), angle=wind, spread=canvas.uniform(0.12, 0.26)
     )
-    detail = waves(canvas, count=22.0, angle=wind + canvas.uniform(0.5, 1.2), spread=0.3)
+    detail = waves(canvas, count=15.0, angle=wind + canvas.uniform(0.5, 1.2), spread=0.3)
     return ridged(0.6 * rows) * 1.6 + 0.02 * detail, canvas.uniform(0.22, 0.5)
 
 
