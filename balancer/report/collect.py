@@ -17,11 +17,12 @@ from balancer.report.content import (
     Request,
     RoundRecord,
 )
-from balancer.report.measured import named_measures, outcome_columns
+from balancer.report.measured import outcome_columns, random_class_counts, round_values
 from balancer.report.run_files import LAT_NAMES, LON_NAMES, RunFiles, open_run_files
 from balancer.report.samples import contact_sheets
-from balancer.report.tile_table import class_sizes, cluster_sizes, read_tile_table
+from balancer.report.tile_table import TileTable, class_sizes, cluster_sizes, read_tile_table
 from balancer.report.tile_views import coordinates, projection
+from balancer.report.vocabulary import format_count
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Record
 
@@ -57,22 +58,23 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     sheets, thumbnail_warning = contact_sheets(store, tiles)
     request = _request(run, config)
     num_picked = int(tiles.picked.sum())
-    warnings = [str(text) for text in (last or {}).get("warnings", ())]
+    measures = last["measures"] if last else {}
+    warnings = [*(last["warnings"] if last else ()), _not_embedded(tiles) if last else ""]
     return ReportContent(
         title=run_uri.rstrip("/").rpartition("/")[2] or run_uri,
         request=request,
         num_picked=num_picked,
         audit=_audit(run),
         provenance=_provenance(run, run_uri, config, last),
-        outcome=outcome_columns(last.get("measures", {}), "Balanced") if last else (),
+        outcome=outcome_columns(measures),
         stopped=_stopped(run, request.rounds),
         warnings=tuple(text for text in (*warnings, thumbnail_warning) if text),
-        rounds=tuple(_round(commit, index) for index, commit in enumerate(run.rounds)),
+        rounds=tuple(_round(commit) for commit in run.rounds),
         loss_name=LOSS_NAMES.get(str(config.get("encoder", {}).get("kind")), "training loss"),
         clusters=sheets,
         num_clusters=len(np.unique(tiles.cluster[tiles.cluster >= 0])),
         cluster_sizes=cluster_sizes(tiles),
-        class_sizes=class_sizes(tiles) if last else None,
+        class_sizes=class_sizes(tiles, random_class_counts(measures)) if last else None,
         projection=projection(run, tiles, last) if last else None,
         coordinates=coordinates(tiles),
         created=created,
@@ -122,27 +124,27 @@ def _audit(run: RunFiles) -> Audit:
 
 def _stopped(run: RunFiles, asked: int) -> str:
     done = len(run.rounds)
-    if done >= asked:
-        return "all rounds done"
-    if done and run.rounds[-1].get("converged"):
-        return f"converged after round {done - 1}"
+    if run.final is not None:
+        return str(run.final["stopped_because"])
     return f"not finished: {done} of {asked} rounds done"
 
 
-def _round(commit: Record, index: int) -> RoundRecord:
-    columns = outcome_columns(commit.get("measures", {}), "Balanced")
-    values: dict[str, float] = {}
-    for column in columns:
-        if column.role == "selected":
-            values.update(column.values)
-    own = {k: v for k, v in commit.get("measures", {}).items() if not isinstance(v, Mapping)}
-    values.update(named_measures(own))
-    values.update(named_measures(commit.get("health") or {}))
+def _not_embedded(tiles: TileTable) -> str:
+    left = int((tiles.cluster < 0).sum())
+    if left == 0:
+        return ""
+    return (
+        f"{format_count(left, 'cataloged tile')} could not be embedded in the last round and could "
+        f"not be picked; the quarantine tables beside its embeddings give the reasons."
+    )
+
+
+def _round(commit: Record) -> RoundRecord:
     return RoundRecord(
-        index=int(commit.get("round", index)),
-        num_picked=int(commit["manifest"].get("num_rows", commit["manifest"].get("rows", 0))),
-        losses=tuple(float(loss) for loss in commit.get("losses", ())),
-        values=values,
+        index=int(commit["round"]),
+        num_picked=int(commit["manifest"]["rows"]),
+        losses=tuple(float(epoch["loss"]) for epoch in commit["history"]),
+        values=round_values(commit),
     )
 
 
@@ -152,14 +154,14 @@ def _provenance(
     fingerprints = {"input": str(run.catalog["inputs"])}
     artefacts = {"Run": run_uri}
     if last is not None:
-        artefacts["Manifest"] = run.ledger.absolute(last["manifest"]["path"])
-        named = {
-            "encoder": (last.get("encoder") or {}).get("fingerprint"),
-            "clustering": (last.get("clustering") or {}).get("fingerprint"),
-            "selection": last["manifest"].get("selection_fingerprint"),
-            "manifest sha256": last["manifest"].get("sha256"),
+        path = run.final["manifest"] if run.final else last["manifest"]["path"]
+        artefacts["Manifest"] = run.ledger.absolute(path)
+        fingerprints |= {
+            "encoder": last["encoder"]["fingerprint"],
+            "clustering": last["clustering"]["inputs"],
+            "selection": last["manifest"]["selection_fingerprint"],
+            "manifest sha256": last["manifest"]["sha256"],
         }
-        fingerprints |= {name: str(value) for name, value in named.items() if value}
     return Provenance(
         config=config,
         fingerprints=fingerprints,

@@ -47,6 +47,7 @@ def cluster_sizes(sizes: GroupSizes) -> Picture:
     axes.plot(rank, selected, style, color=SELECTED, markersize=3.5, label="selection")
     axes.axhline(100 / len(order), color=INK, linewidth=1, linestyle=":", label="equal shares")
     canvas.label("cluster, by size in the archive (rank)", "share of the tiles (%)")
+    axes.set_xlim(0.3, len(order) + 0.7)
     canvas.whole_numbers(x=True)
     canvas.legend_below(4)
     return canvas.picture(

@@ -68,7 +68,7 @@ def covering_radii(rounds: tuple[RoundRecord, ...]) -> Picture | None:
             marker=MARKERS[place],
             markersize=5,
             color=CYCLE[place],
-            label=MEASURES[key].label.removeprefix("Covering radius, ") + " of the archive",
+            label=MEASURES[key].label.removeprefix("Covering radius, ") + " of tiles",
         )
     _whole_rounds(canvas, rounds)
     canvas.axes.set_ylim(bottom=0)

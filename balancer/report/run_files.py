@@ -31,12 +31,14 @@ class RunFiles:
         spec: contents of `spec.json`.
         catalog: the catalog's commit.
         rounds: commits of the finished rounds, in order.
+        final: the commit of the whole run, once it has ended.
     """
 
     ledger: Ledger
     spec: Record
     catalog: Record
     rounds: tuple[Record, ...]
+    final: Record | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -75,6 +77,8 @@ class RunFiles:
     def read_assignments(self, commit: Record) -> tuple[IdArray, IntArray]:
         """Return the tile ids of all shards, and the cluster of each."""
         tables = [self._read(record, "path") for record in commit["assignments"]]
+        if not tables:
+            return np.zeros(0, dtype=np.str_), np.zeros(0, dtype=np.int64)
         joined = pa.concat_tables([table.select(["tile_id", "cluster"]) for table in tables])
         clusters = joined["cluster"].to_numpy().astype(np.int64)
         return np.array(joined["tile_id"].to_pylist(), dtype=np.str_), clusters
@@ -132,7 +136,7 @@ def open_run_files(store: Store, run_uri: str) -> RunFiles:
     rounds: list[Record] = []
     while (commit := ledger.read_commit(f"round-{len(rounds):03d}")) is not None:
         rounds.append(commit)
-    return RunFiles(ledger, spec, catalog, tuple(rounds))
+    return RunFiles(ledger, spec, catalog, tuple(rounds), ledger.read_commit("final"))
 
 
 def first_present(names: Iterable[str], present: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,6 @@ from balancer.report.run_files import RunFiles
 from balancer.seeding import derive_seed, hash_ids
 from balancer.storage.ledger import Record
 from balancer.types import BoolArray, IdArray, IntArray, UInt64Array
-
-UNLABELED = "(none)"
-"""Class of tiles without a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,8 @@ def read_tile_table(
         picked[positions(ids, np.array(manifest["tile_id"].to_pylist(), dtype=np.str_))] = True
     labels = None
     if label is not None and label in places.column_names:
-        values = (UNLABELED if v is None else str(v) for v in places[label].to_pylist())
-        labels = np.array(list(values), dtype=np.str_)
+        values = [str(value) for value in places[label].to_pylist()]
+        labels = np.array(values, dtype=np.str_)
     return TileTable(
         places, ids, cluster, picked, labels, hash_ids(ids, derive_seed(seed, "report"))
     )
@@ -82,14 +80,20 @@ def cluster_sizes(tiles: TileTable) -> GroupSizes | None:
     return GroupSizes(names, archive.astype(np.int64), selected.astype(np.int64))
 
 
-def class_sizes(tiles: TileTable) -> GroupSizes | None:
-    """Count the tiles of each class; `None` without labels."""
+def class_sizes(tiles: TileTable, random: Mapping[str, float] | None) -> GroupSizes | None:
+    """Count the tiles of each class; `None` without labels.
+
+    Args:
+        tiles: of the archive.
+        random: tiles of each class in a random selection, where it was tried.
+    """
     if tiles.labels is None:
         return None
     names, group = np.unique(tiles.labels, return_inverse=True)
     archive = np.bincount(group, minlength=len(names))
     selected = np.bincount(group[tiles.picked], minlength=len(names))
-    return GroupSizes(tuple(map(str, names)), archive, selected)
+    expected = None if random is None else np.array([random.get(str(n), 0.0) for n in names])
+    return GroupSizes(tuple(map(str, names)), archive, selected, expected)
 
 
 def positions(ids: IdArray, wanted: IdArray) -> IntArray:

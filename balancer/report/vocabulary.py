@@ -94,7 +94,7 @@ MEASURES: dict[str, Measure] = {
         "Covering radius, 100 %",
         "embedding distance",
         "lower",
-        "Distance from the farthest archive tile to its nearest picked tile.",
+        "Distance from the farthest archive tile to its nearest pick, in round 0's embedding.",
         "coverage",
         of_archive=False,
     ),

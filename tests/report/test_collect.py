@@ -148,29 +148,37 @@ class SmallRun:
             manifest_table(selection, catalog, round_index=index),
             {},
         )
+        random = {"counts": [6.2, 2.8], "std": 1.7} if self.labeled else None
         commit = {
             "round": index,
-            "encoder": {"fingerprint": "encoder-fingerprint"},
+            "encoder": {"fingerprint": "encoder-fingerprint", "kind": "simclr", "dim": 8},
             "embeddings": embeddings,
             "assignments": assignments,
-            "clustering": {"fingerprint": "clustering-fingerprint"},
+            "clustering": {"inputs": "clustering-fingerprint"},
             "manifest": {
                 "path": self.ledger.relative(manifest.uri),
                 "sha256": manifest.sha256,
-                "num_rows": manifest.num_rows,
+                "rows": manifest.num_rows,
+                "selection_fingerprint": manifest.selection_fingerprint,
             },
             "measures": {
-                "archive": {"gini": 0.5},
-                "random": [{"gini": 0.5}, {"gini": 0.4}],
-                "selected": {"gini": 0.2, "covering_radii": {"99": 0.4}},
-                "churn": 0.25,
+                "sets": {
+                    "archive": {"gini": 0.5, "classes": None},
+                    "farthest-point": {"gini": 0.3},
+                    "random": {"gini": 0.45, "classes": random},
+                    "selected": {"gini": 0.2, "covering_radius": {"99": 0.4}},
+                },
+                "churn": 0.25 if index else None,
+                "class_names": ["forest", "mine"],
             },
             "health": {"effective_rank": 6.0, "spread": 0.9},
-            "losses": [3.0, 2.0],
+            "history": [{"epoch": 0, "loss": 3.0}, {"epoch": 1, "loss": 2.0}],
             "warnings": ["The embedding is weak."],
-            "converged": index == 1,
         }
         self.ledger.commit(f"round-{index:03d}", commit)
+
+    def finish(self) -> None:
+        self.ledger.commit("final", {"stopped_because": "converged", "manifest": "m.parquet"})
 
 
 @pytest.fixture(params=[True, False], ids=["labeled", "unlabeled"])
@@ -182,15 +190,21 @@ def test_collect_of_a_run_that_converged(small_run: SmallRun) -> None:
     small_run.commit_catalog()
     small_run.commit_round(0)
     small_run.commit_round(1)
+    small_run.finish()
     content = collect(small_run.store, small_run.run_uri)
     assert content.title == "run"
-    assert content.stopped == "converged after round 1"
+    assert content.stopped == "converged"
     assert (content.num_picked, content.request.num_tiles, content.request.budget) == (9, 30, 9)
     assert content.request.encoder == "simclr, small-conv, 32 px"
     assert content.request.strategy == "per-cluster, farthest-point inside"
     assert content.audit.adds_up
     assert [tile.reason for tile in content.audit.sample] == list(content.audit.reasons)
-    assert [column.name for column in content.outcome] == ["Archive", "Random", "Balanced"]
+    assert [column.name for column in content.outcome] == [
+        "Archive",
+        "Random",
+        "Farthest-point",
+        "Balanced",
+    ]
     assert content.outcome[1].values["gini"] == pytest.approx(0.45)
     assert content.rounds[1].losses == (3.0, 2.0)
     assert content.rounds[1].num_picked == 9
@@ -203,7 +217,7 @@ def test_collect_of_a_run_that_converged(small_run: SmallRun) -> None:
     }
     assert content.warnings == ("The embedding is weak.",)
     assert content.provenance.fingerprints["clustering"] == "clustering-fingerprint"
-    assert "converged after round 1" in render_page(content)
+    assert content.provenance.artefacts["Manifest"] == f"{small_run.run_uri}/m.parquet"
 
 
 def test_collect_counts_every_tile(small_run: SmallRun) -> None:
@@ -226,6 +240,8 @@ def test_collect_counts_every_tile(small_run: SmallRun) -> None:
         assert content.class_sizes is not None
         assert content.class_sizes.names == ("forest", "mine")
         assert content.class_sizes.archive.tolist() == [20, 10]
+        assert content.class_sizes.random is not None
+        assert content.class_sizes.random.tolist() == [6.2, 2.8]
         assert content.coordinates is not None
         assert len(content.coordinates.lon) == 30
     else:
@@ -283,18 +299,12 @@ def test_collect_refuses_a_round_of_another_archive(small_run: SmallRun) -> None
         collect(small_run.store, small_run.run_uri)
 
 
-def test_measures_by_mean_and_spread() -> None:
-    tree = {
-        "gini": 0.1,
-        "compared": {
-            "farthest-point": {"gini": 0.3},
-            "random": {"mean": {"gini": 0.5}, "std": {"gini": 0.02}},
-        },
-    }
-    columns = outcome_columns(tree, "Balanced")
-    assert [column.name for column in columns] == ["Random", "Farthest-point", "Balanced"]
+def test_spreads_of_repeats() -> None:
+    sets = {"selected": {"gini": 0.1}, "random": {"gini": 0.5}}
+    columns = outcome_columns({"sets": sets, "spreads": {"random": {"gini": 0.02}}})
+    assert [column.role for column in columns] == ["compared", "selected"]
     assert columns[0].spread == {"gini": 0.02}
-    assert columns[2].values["gini"] == 0.1
+    assert outcome_columns({}) == ()
 
 
 def test_unknown_measures_are_left_out() -> None:
