@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a run directory: `writer.write_report`.
+"""One self-contained HTML page from a run directory: `collect.write_report`.
 
 `collect` reads the run into `content.ReportContent`; `page.render_page` makes the HTML from it.
 """

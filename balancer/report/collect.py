@@ -1,4 +1,4 @@
-"""Fill the report from a run directory, finished or not."""
+"""Fill the report from a run directory, finished or not, and write it: `balancer report RUN`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from balancer.report.content import (
     RoundRecord,
 )
 from balancer.report.measured import outcome_columns, random_class_counts, round_values
+from balancer.report.page import render_page
 from balancer.report.run_files import LAT_NAMES, LON_NAMES, RunFiles, open_run_files
 from balancer.report.samples import contact_sheets
 from balancer.report.tile_table import TileTable, class_sizes, cluster_sizes, read_tile_table
@@ -26,11 +27,33 @@ from balancer.report.vocabulary import format_count
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Record
 
+FILE_NAME = "report.html"
 QUARANTINE_ROWS = 20
 LOSS_NAMES = {
     "simclr": "NT-Xent loss (nats)",
     "autoencoder": "reconstruction error (mean square)",
 }
+
+
+def write_report(store: Store, run_uri: str, out_uri: str | None = None) -> str:
+    """Collect, render and write the report, replacing an earlier one.
+
+    Args:
+        store: where to read and write.
+        run_uri: the `--out` of the run.
+        out_uri: the page; `<run>/report.html` when absent.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        DataError: no run there, no catalog yet, or damaged artefacts.
+        StorageError: the store refuses or fails.
+    """
+    page = render_page(collect(store, run_uri))
+    uri = store.join(run_uri, FILE_NAME) if out_uri is None else out_uri
+    store.write_bytes(uri, page.encode())
+    return uri
 
 
 def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:

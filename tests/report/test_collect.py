@@ -15,11 +15,10 @@ from PIL import Image
 
 from balancer.config import ArchiveConfig
 from balancer.errors import DataError
-from balancer.report.collect import collect
+from balancer.report.collect import collect, write_report
 from balancer.report.measured import named_measures, outcome_columns
 from balancer.report.page import render_page
 from balancer.report.samples import MAX_SHEETS, project, spread_over
-from balancer.report.writer import write_report
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
