@@ -27,7 +27,7 @@ def pick(canvas: Canvas, palettes: Sequence[Sequence[Rgb]], jitter: float = 0.03
         (K, 3) float32 in 0..1.
     """
     palette = np.array(palettes[int(canvas.rng.integers(len(palettes)))], dtype=np.float32) / 255.0
-    hue = 1.0 + jitter * canvas.rng.standard_normal(3)
+    hue = 1.0 + 0.6 * jitter * canvas.rng.standard_normal(3)
     light = 1.0 + 2.5 * jitter * canvas.rng.standard_normal()
     return np.clip(palette * (hue * light), 0.0, 1.0).astype(np.float32)
 

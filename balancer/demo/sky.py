@@ -102,7 +102,7 @@ def _stratus(canvas: Canvas) -> FloatArray:
 
 
 def _cellular(canvas: Canvas) -> FloatArray:
-    warp = np.float32(canvas.uniform(0.15, 0.5))
+    warp = np.float32(canvas.uniform(0.06, 0.16))
     count = canvas.uniform(3.0, 6.0)
     u, v = canvas.rotated(canvas.angle())
     ragged = warp * fbm(canvas, slope=3.2, low=2.5, high=9.0)
