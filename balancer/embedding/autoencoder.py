@@ -10,18 +10,18 @@ from balancer.embedding.backbones import Backbone
 from balancer.embedding.self_supervised import SelfSupervisedModel, feature_spread
 from balancer.embedding.transforms import OverheadViews
 
-PAINTED_SIZE = 32
-"""Side of the reconstruction. A vector of a few hundred numbers holds no finer detail."""
+PAINTED_SIZE = 16
+"""Side of the reconstruction. Pooled features hold no finer detail, and larger maps cost most."""
 SEED_SIZE = 4
-DECODER_WIDTHS = (64, 48, 32)
-"""Channels at 8, 16 and 32 pixels."""
+DECODER_WIDTHS = (48, 24)
+"""Channels at 8 and 16 pixels."""
 
 
 class ConvAutoencoder(SelfSupervisedModel):
     """Backbone as encoder, a small convolutional decoder, mean squared error.
 
     The tile is mirrored and turned at random but neither cropped nor recoloured; the target is the
-    same image averaged down to 32 pixels.
+    same image averaged down to 16 pixels.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ConvAutoencoder(SelfSupervisedModel):
 
 
 def _decoder(dim: int) -> nn.Sequential:
-    """(B, dim) -> (B, 3, 32, 32)."""
+    """(B, dim) -> (B, 3, 16, 16)."""
     channels = DECODER_WIDTHS[0]
     layers: list[nn.Module] = [
         nn.Linear(dim, channels * SEED_SIZE**2),

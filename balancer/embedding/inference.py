@@ -24,7 +24,11 @@ def embed_tiles(
 ) -> FloatArray:
     """Embed tiles in batches of exactly `batch_size`.
 
-    BATCHNOTE
+    The last batch is filled up with zero tiles, so a row does not depend on how many tiles the
+    shard has left. Measured on CPUs (small-conv and ResNet-18): a row's bits are the same for every
+    batch size from 7 to 256, whatever else is in the batch and for one or two threads, but differ
+    by up to 3e-3 relative in a batch of one, which takes another convolution kernel; on GPUs the
+    kernel may change with any batch size.
 
     Args:
         backbone: put into evaluation mode while it runs, and back after; never changed.

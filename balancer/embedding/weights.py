@@ -52,7 +52,7 @@ def parse_weights(data: bytes, name: str) -> dict[str, Tensor]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise ConfigError(
             f"encoder.weights must be a torch file of plain tensors, or .safetensors; got {name} "
-            f"({str(error).splitlines()[0]}). Save the state dict with torch.save or safetensors."
+            f"({type(error).__name__}). Save the state dict with torch.save or safetensors."
         ) from error
     return _find_state(content, name)
 
