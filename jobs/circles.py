@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -52,7 +53,8 @@ def main(
     for name, image in draw_figures(scores, circles).items():
         store.write_bytes(f"{folder}/{name}", image)
 
-    table = Table(title=f"Biased Circles, {HEADLINE_POINTS} training points, {num_seeds} seeds")
+    title = f"Biased Circles, {HEADLINE_POINTS} training points, {num_seeds} seeds"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in SHOWN_COLUMNS:
         table.add_column(HEADER[column], no_wrap=True)
     for row in (PAPER_ROW, *table_rows(scores)):

@@ -1,6 +1,7 @@
 """The study's claims, as bands: the fixtures are fitted to two numbers, so points would overfit."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,10 @@ from balancer.comparison.circles import (
     SVC_FIXTURE,
     draw_circles,
 )
+from balancer.storage.filesystem import Store
+from balancer.storage.tables import read_table
 from balancer.types import IntArray
+from jobs import circles as circles_job
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -202,3 +206,21 @@ def test_table_and_figures_show_what_was_scored(svc_scores: list[Score]) -> None
     figures = draw_figures(svc_scores, {"svc": draw_circles(SVC_FIXTURE, seed=0)})
     assert len(figures) == 7
     assert all(image.startswith(PNG) for image in figures.values())
+
+
+def test_the_job_writes_results_and_figures_and_prints_the_table(
+    svc_scores: list[Score],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(circles_job, "run_study", lambda *_, **__: iter([svc_scores]))
+    monkeypatch.setattr(circles_job, "FIXTURES", {"svc": SVC_FIXTURE})
+    circles_job.main(out=f"{tmp_path}/", seeds=2)
+    table = read_table(Store(), f"{tmp_path}/results.parquet")
+    assert table.num_rows == len(svc_scores)
+    assert table.schema.metadata == {b"seeds": b"2", b"study": b"biased-circles"}
+    assert len(list(tmp_path.glob("figure_*.png"))) == 7
+    printed = capsys.readouterr().out
+    assert "SVC (RBF, C = 10)" in printed
+    assert "not the authors' setup" in " ".join(printed.split())
