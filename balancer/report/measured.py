@@ -56,13 +56,16 @@ def outcome_columns(measures: Mapping[str, Any]) -> tuple[OutcomeColumn, ...]:
         *((name, name.capitalize(), "compared") for name in compared),
         (SELECTED, "Balanced", "selected"),
     ]
-    return tuple(
-        OutcomeColumn(
-            title, role, named_measures(sets[name]), named_measures(spreads.get(name, {}))
-        )
-        for name, title, role in plan
-        if name in sets
-    )
+    columns = []
+    for name, title, role in plan:
+        if name not in sets:
+            continue
+        values = named_measures(sets[name])
+        if role == "archive" and "class_size_std" in values:
+            # Spreads in tiles compare at one size only: the archive's, shrunk to the selection's.
+            values["class_size_std"] *= sets[SELECTED]["num_tiles"] / sets[name]["num_tiles"]
+        columns.append(OutcomeColumn(title, role, values, named_measures(spreads.get(name, {}))))
+    return tuple(columns)
 
 
 def round_values(commit: Mapping[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from balancer.distances import l2_normalize
 from balancer.report.content import Coordinates, Projection
 from balancer.report.run_files import LAT_NAMES, LON_NAMES, RunFiles, first_present
 from balancer.report.samples import project, sample_rows
@@ -29,6 +30,9 @@ def projection(run: RunFiles, tiles: TileTable, last: Record) -> Projection | No
     ids, vectors = run.read_embeddings(last, tiles.ids[rows])
     if len(ids) < 2:
         return None
+    if run.config["embedding"]["normalize"]:
+        # Stored as the encoder gave them; clusters and picks were made with unit vectors.
+        vectors = l2_normalize(vectors)
     where = positions(tiles.ids, ids)
     points, explained = project(vectors, np.isin(where, plain))
     if tiles.labels is not None:

@@ -41,9 +41,8 @@ MEASURES: dict[str, Measure] = {
         "Class-size std",
         "tiles",
         "lower",
-        "Spread of the class sizes; compare selections of one size, not with the archive.",
+        "Spread of the class sizes; the archive's is scaled to the size of the selection.",
         "classes",
-        of_archive=False,
     ),
     "effective_classes": Measure(
         "Effective classes",

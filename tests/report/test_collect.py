@@ -56,6 +56,7 @@ class SmallRun:
             "archive": {"uri": str(self.archive)},
             "selection": {"budget": NUM_PICKED},
             "encoder": {"kind": "simclr", "backbone": "small-conv", "image_size": 32},
+            "embedding": {"normalize": True},
             "rounds": 3,
             "seed": 5,
         }
@@ -304,6 +305,16 @@ def test_spreads_of_repeats() -> None:
     assert [column.role for column in columns] == ["compared", "selected"]
     assert columns[0].spread == {"gini": 0.02}
     assert outcome_columns({}) == ()
+
+
+def test_class_size_std_of_the_archive_is_scaled_to_the_selection() -> None:
+    sets = {
+        "archive": {"num_tiles": 100, "classes": {"std": 30.0}},
+        "selected": {"num_tiles": 10, "classes": {"std": 2.0}},
+    }
+    archive, selected = outcome_columns({"sets": sets})
+    assert archive.values["class_size_std"] == pytest.approx(3.0)
+    assert selected.values["class_size_std"] == 2.0
 
 
 def test_unknown_measures_are_left_out() -> None:
