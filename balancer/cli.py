@@ -57,7 +57,7 @@ def run(
 
 
 @app.command()
-def select(
+def select(  # noqa: PLR0913 - typer turns each option into an argument
     embeddings: Annotated[str, typer.Argument(help="A .npy matrix, or Parquet file or folder.")],
     budget: Annotated[int, typer.Option(help="How many rows to pick.")],
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
@@ -112,7 +112,7 @@ def init(
     from balancer.demo.archive import write_archive
 
     summary = write_archive(demo, total=tiles, seed=seed)
-    typer.echo(f"{summary.num_tiles} tiles in {summary.num_shards} shards: {demo}")
+    typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
 
 
 @app.command()

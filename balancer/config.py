@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from balancer.errors import ConfigError
 
@@ -114,13 +115,13 @@ class TrainingConfig(Section):
     """Epochs of round 0."""
     later_epochs: PositiveInt | None = None
     """Epochs of the rounds after it, on the previous manifest; as `epochs` when absent."""
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     temperature: Annotated[float, Field(gt=0)] = 0.2
     projection_dim: PositiveInt = 64
     crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
-    color_strength: Annotated[float, Field(ge=0)] = 0.3
+    color_strength: Annotated[float, Field(ge=0)] = 0.1
     sample: PositiveInt | None = None
     """Round 0 trains on this many random tiles; on the whole archive when absent."""
     start: Start = "previous"
@@ -387,7 +388,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     return path
 
 
-def _describe(problem: Any, origin: str, lines: Mapping[tuple[str, ...], int | str]) -> str:
+def _describe(
+    problem: ErrorDetails, origin: str, lines: Mapping[tuple[str, ...], int | str]
+) -> str:
     path = tuple(str(part) for part in problem["loc"])
     where: int | str | None = None
     for length in range(len(path), 0, -1):

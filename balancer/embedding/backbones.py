@@ -10,9 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from balancer.config import EncoderConfig
@@ -95,6 +93,8 @@ def _network(config: EncoderConfig, *, download: bool) -> nn.Module:
 
 
 def _torchvision(name: str, *, download: bool) -> nn.Module:
+    import torchvision.models  # seconds to import; only these backbones need it
+
     network: nn.Module = _downloading(
         lambda: torchvision.models.get_model(name, weights="DEFAULT" if download else None), name
     )
@@ -103,6 +103,8 @@ def _torchvision(name: str, *, download: bool) -> nn.Module:
 
 
 def _timm(name: str, *, download: bool) -> nn.Module:
+    import timm  # likewise
+
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(close)}?" if close else ""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from balancer.config import EncoderConfig, TrainingConfig
-from balancer.embedding.autoencoder import ConvAutoencoder
 from balancer.embedding.backbones import Backbone
 from balancer.embedding.self_supervised import SelfSupervisedModel
-from balancer.embedding.simclr import SimCLR
 from balancer.seeding import derive_seed
 
 
@@ -34,9 +32,14 @@ def build_model(
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "head"))
+        # lightly takes seconds to import, and only training needs it: embedding workers do not.
         if encoder.kind == "simclr":
+            from balancer.embedding.simclr import SimCLR
+
             return SimCLR(backbone, encoder, training, gather_distributed=gather_distributed)
         if encoder.kind == "autoencoder":
+            from balancer.embedding.autoencoder import ConvAutoencoder
+
             return ConvAutoencoder(backbone, encoder, training)
     raise ValueError(
         f"The 'encoder' parameter must have the kind simclr or autoencoder to be trained. "

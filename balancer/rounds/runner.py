@@ -128,7 +128,7 @@ def run_round(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters
         )
         assignments = assign_tiles(context, pool, index, clustering)
-        selections = select(context, pool, clustering, budget, index)
+        selections, selected = select(context, pool, clustering, budget, index)
         if reference is None:
             wanted = config.measures.reference_clusters or num_clusters
             frozen, record = cluster(
@@ -169,6 +169,7 @@ def run_round(
     payload = state_to_json(state, context.ledger, kmeans) | {
         "reference": dict(reference.record) if index == 0 else None,
         "assignments": [{"path": r["path"], "sha256": r["sha256"]} for r in assignments],
+        "selections": {"path": selected["path"], "sha256": selected["sha256"]},
         "history": list(trained.history),
         "health": dict(trained.health),
         "warnings": list(trained.warnings),

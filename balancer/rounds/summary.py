@@ -16,10 +16,12 @@ def summary_rows(measures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]
     before, balanced = sets["archive"], sets["selected"]
     random = sets.get("random")
 
-    def row(name: str, key: str, form: str) -> tuple[str, str, str, str]:
+    def row(name: str, key: str, form: str) -> tuple[str, ...]:
         return (name, *(form.format(s[key]) if s else "-" for s in (before, random, balanced)))
 
-    rows = [("tiles", *(f"{s['num_tiles']:.0f}" if s else "-" for s in (before, random, balanced)))]
+    rows: list[tuple[str, ...]] = [
+        ("tiles", *(f"{s['num_tiles']:.0f}" if s else "-" for s in (before, random, balanced)))
+    ]
     if before["classes"] is not None:
         scale = balanced["num_tiles"] / before["num_tiles"]
         classes = [s["classes"] if s else None for s in (before, random, balanced)]

@@ -157,16 +157,23 @@ def _commit(
         "num_tiles": sum(shard["num_tiles"] for shard in shards),
         "num_quarantined": sum(record["quarantine"]["rows"] for record in records),
         "num_duplicates": duplicates.num_dropped,
+        "num_left_out": sum(
+            int((first & ~second).sum())
+            for first, second in zip(duplicates.keep, keep, strict=True)
+        ),
         "metadata_columns": [n for n in schema.names if n not in tables[0].schema.names[:10]],
         "label_column": label,
         "label_counts": dict(sorted(labels.items())),
     }
-    facts["num_left_out"] = (
-        facts["num_listed"]
-        - facts["num_tiles"]
-        - facts["num_quarantined"]
-        - facts["num_duplicates"]
+    accounted = sum(
+        facts[name] for name in ("num_tiles", "num_quarantined", "num_duplicates", "num_left_out")
     )
+    if accounted != facts["num_listed"]:
+        raise DataError(
+            f"Every listed tile must be accounted for; {facts['num_listed']} were listed and "
+            f"{accounted} are kept, quarantined, duplicates or left out. Delete the catalog folder "
+            f"of the run to index again."
+        )
     if holdout is not None:
         uri = stage.data_uri("holdout", new_attempt(), "parquet")
         file = write_table(context.store, uri, holdout)

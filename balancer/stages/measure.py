@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -82,8 +82,10 @@ def measure(
         else:
             sets[name] = found
     if repeats:
-        sets[RANDOM] = _average(repeats)
+        sets[RANDOM] = _combine(repeats, np.mean)
     measures: dict[str, Any] = {"sets": sets, "churn": None}
+    if len(repeats) > 1:
+        measures["spreads"] = {RANDOM: _combine(repeats, _deviation)}
     if previous is not None:
         measures["churn"] = churn(previous, selections[SELECTED].tile_ids)
     if labels is not None:
@@ -109,13 +111,17 @@ def _labels(rows: pa.Table, column: str | None) -> IdArray | None:
     return np.array([str(value) for value in rows[column].to_pylist()])
 
 
-def _average(repeats: Sequence[Any]) -> Any:  # noqa: ANN401 - a JSON tree, whatever its shape
-    """Average trees of numbers leaf by leaf."""
-    first = repeats[0]
+def _combine(trees: Sequence[Any], reduce: Callable[[Sequence[float]], Any]) -> Any:  # noqa: ANN401 - JSON
+    """Reduce equal trees of numbers leaf by leaf."""
+    first = trees[0]
     if first is None:
         return None
     if isinstance(first, Mapping):
-        return {key: _average([tree[key] for tree in repeats]) for key in first}
+        return {key: _combine([tree[key] for tree in trees], reduce) for key in first}
     if isinstance(first, list | tuple):
-        return [_average(list(items)) for items in zip(*repeats, strict=True)]
-    return float(np.mean(repeats))
+        return [_combine(items, reduce) for items in zip(*trees, strict=True)]
+    return float(reduce(trees))
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1))

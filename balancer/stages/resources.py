@@ -21,6 +21,8 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray's C++ side prints a misleading error about Ray Data's own actors (ray#53727).
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Ray 2.60 otherwise prints a FutureWarning about devices of zero-GPU workers.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

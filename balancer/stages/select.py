@@ -10,7 +10,7 @@ from balancer.seeding import derive_seed
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
-from balancer.storage.ledger import new_attempt
+from balancer.storage.ledger import Record, new_attempt
 from balancer.storage.selections import read_selections, selections_table
 from balancer.storage.tables import read_table, write_table
 from balancer.types import Clustering, Selection
@@ -21,11 +21,11 @@ SELECTED = "selected"
 
 def select(
     context: RunContext, pool: RayPool, clustering: Clustering, budget: int, round_index: int
-) -> dict[str, Selection]:
+) -> tuple[dict[str, Selection], Record]:
     """Return the round's selections by name, computing them unless they are recorded.
 
     `selected` is the round's result. The strategies of `measures.compare` follow under their own
-    names, `random` with a number for each repeat.
+    names, `random` with a number for each repeat. The record names the table that holds them.
     """
     config = context.config
     inputs = digest_json(
@@ -64,7 +64,7 @@ def select(
         file = write_table(context.store, uri, selections_table(found))
         record = stage.record("selections", attempt=attempt, inputs=inputs, file=file)
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
-    return read_selections(table)
+    return read_selections(table), record
 
 
 def _with_clusters(pool: RayPool, clustering: Clustering, picked: Selection) -> Selection:

@@ -14,7 +14,7 @@ from balancer.selection.farthest_point import (
     row_ids,
     seeded_first,
 )
-from balancer.types import FloatArray, IdArray
+from balancer.types import FloatArray, IdArray, IntArray
 from tests.oracles.plain_farthest_point import farthest_point_oracle, optimal_radius
 
 
@@ -30,7 +30,7 @@ def shuffled_ids(seed: int, count: int) -> IdArray:
 
 
 def pick_over_shards(
-    points: FloatArray, ids: IdArray, num_picks: int, first: int, owner: FloatArray
+    points: FloatArray, ids: IdArray, num_picks: int, first: int, owner: IntArray
 ) -> list[str]:
     shards = [
         FarthestPointShard(np.ascontiguousarray(points[owner == s]), ids[owner == s])

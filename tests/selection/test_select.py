@@ -8,7 +8,7 @@ import pytest
 from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
 from balancer.selection import select
 from balancer.selection.farthest_point import row_ids
-from balancer.types import FloatArray, Selection
+from balancer.types import FloatArray, IntArray, Selection
 
 RULES: list[tuple[Strategy, Within]] = [
     ("random", "random"),
@@ -20,7 +20,7 @@ RULES: list[tuple[Strategy, Within]] = [
 ]
 
 
-def long_tailed(seed: int = 0, dim: int = 6) -> tuple[FloatArray, FloatArray]:
+def long_tailed(seed: int = 0, dim: int = 6) -> tuple[FloatArray, IntArray]:
     """Four groups of 400, 80, 16 and 4 points; returns points and group numbers."""
     rng = np.random.default_rng(seed)
     sizes = [400, 80, 16, 4]
