@@ -1,7 +1,8 @@
-"""Fixtures for all tests: an S3 server on loopback, and storage roots on disk and in S3."""
+"""Fixtures for all tests: an S3 server on loopback, storage roots on disk and in S3, local Ray."""
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from balancer.storage.filesystem import Store
 
 _START_TIMEOUT_S = 60.0
 _BUCKET = "tiles"
+_OBJECT_STORE_BYTES = 200 * 2**20
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +68,33 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "root")
     bucket: str = request.getfixturevalue("s3_bucket")
     return f"{bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_server: str) -> Iterator[str]:
+    """Start one 2-CPU Ray for the session; return its address.
+
+    It starts behind the S3 server, so that its workers inherit the server's address and credentials
+    (`s3_server` put them into the environment).
+    """
+    assert s3_server
+    import ray
+
+    from balancer.stages.resources import QUIET
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (QUIET | {"RAY_AUTH_MODE": "disabled"}).items():
+            patch.setenv(name, value)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+        yield str(ray.get_runtime_context().gcs_address)
+        ray.shutdown()
 
 
 @pytest.fixture

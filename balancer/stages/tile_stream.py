@@ -132,25 +132,35 @@ class TileStream:
         if self._kept is not None:
             yield self._kept
             return
+        if self._world_size == 1 and self.num_tiles <= self._pool_tiles:
+            # In the order of the groups, so that a restart in a later epoch keeps the same pool.
+            self._kept = np.concatenate([self._decode(group) for group in self._groups])
+            _require_tiles(len(self._kept))
+            yield self._kept
+            return
         order = child_generator(self._seed, "groups", number).permutation(len(self._groups))
         mine = [self._groups[g] for g in order[self._rank :: self._world_size]]
         whole = sum(len(group.rows) for group in mine) <= self._pool_tiles
         filling: list[ByteArray] = []
+        num_read = 0
         for group in mine:
-            filling.append(self._decode(group))
+            tiles = self._decode(group)
+            num_read += len(tiles)
+            filling.append(tiles)
             if not whole and sum(map(len, filling)) >= self._pool_tiles:
                 yield np.concatenate(filling)
                 filling = []
-        if filling:
-            pool = np.concatenate(filling)
-            if len(pool) == 0:
-                raise DataError("No tile to train on could be read; see the quarantine table.")
-            if whole and self._world_size == 1:
-                self._kept = pool
-            yield pool
+        _require_tiles(num_read)
+        if sum(map(len, filling)):
+            yield np.concatenate(filling)
 
     def _decode(self, group: TileGroup) -> ByteArray:
         table = read_table(self._store, group.uri, sha256=group.sha256)
         tiles, _, bad = decode_rows(self._store, table, group.rows, self._image_size)
         self.num_unreadable += len(bad)
         return tiles
+
+
+def _require_tiles(count: int) -> None:
+    if count == 0:
+        raise DataError("No tile to train on could be read; see the quarantine table.")
