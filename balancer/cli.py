@@ -12,7 +12,7 @@ from rich.table import Table
 
 from balancer import __version__
 from balancer.config import load_config
-from balancer.errors import BalancerError, InterruptedRunError
+from balancer.errors import BalancerError, ConfigError, InterruptedRunError
 
 app = typer.Typer(
     add_completion=False,
@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.",
 )
+
+STOPPED = "Stopped. Run the same command again to go on."
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
@@ -42,7 +44,10 @@ def run(
     from balancer.storage.filesystem import Store
 
     settings = load_config(config, all_overrides(overrides, out, ray_address))
-    result = run_rounds(settings)
+    try:
+        result = run_rounds(settings)
+    except KeyboardInterrupt:  # typer would turn it into its own exit code
+        raise InterruptedRunError(STOPPED) from None
     report = write_report(Store(settings.storage), result.run_uri)
     table = Table(title="Balance", title_justify="left")
     for heading in ("measure", "before", "random", "balanced"):
@@ -111,7 +116,10 @@ def init(
     """Make the demo archive, unless it is there."""
     from balancer.demo.archive import write_archive
 
-    summary = write_archive(demo, total=tiles, seed=seed)
+    try:
+        summary = write_archive(demo, total=tiles, seed=seed)
+    except ValueError as error:
+        raise ConfigError(f"--tiles: {error}") from error
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
 
 
@@ -139,7 +147,7 @@ def exit_with_codes(call: Any) -> None:  # noqa: ANN401 - any callable without a
     try:
         call()
     except KeyboardInterrupt:
-        _fail(InterruptedRunError("Stopped. Run the same command again to go on."))
+        _fail(InterruptedRunError(STOPPED))
     except BalancerError as error:
         _fail(error)
 

@@ -107,7 +107,12 @@ def _score(config: Config, variant: str, pool: int) -> Iterator[StudyRow]:
                 for repeat in range(config.measures.compare_repeats)
             ],
         }
-        plain = {name: [p.tile_ids] for name, p in found.items() if not name.startswith(RANDOM)}
+        own = config.selection.strategy
+        plain = {
+            own if name == SELECTED else name: [picked.tile_ids]
+            for name, picked in found.items()
+            if not name.startswith(RANDOM)
+        }
         yield from study_round(
             tiles, test, repeats | plain, variant=variant, pool_number=pool, round_index=index
         )

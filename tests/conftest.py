@@ -97,6 +97,16 @@ def ray_cluster(s3_server: str) -> Iterator[str]:
         ray.shutdown()
 
 
+@pytest.fixture(scope="session")
+def demo_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small demo archive: 240 tiles of 10 classes in three tar shards."""
+    from balancer.demo.archive import write_archive
+
+    folder = tmp_path_factory.mktemp("archives") / "demo"
+    write_archive(folder, total=240, tiles_per_shard=80)
+    return folder
+
+
 @pytest.fixture
 def store() -> Store:
     """Return a store with the default configuration."""

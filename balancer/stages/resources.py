@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+CONNECT_TIMEOUT_S = 10.0
+"""How long a cluster's address may take to answer."""
+
 
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
@@ -44,6 +48,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
+        _require_listener(config.address)
         ray.init(
             address=config.address,
             num_cpus=config.num_cpus if config.address == "local" else None,
@@ -53,7 +58,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         raise ConfigError(
             f"Ray must be reachable at ray.address={config.address!r}; got: {error}. "
             f"Start a head with `ray start --head`, or use ray.address=local. With an address, "
@@ -64,6 +69,13 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Fail in seconds where nothing listens; Ray itself keeps trying for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
 
 
 def available_cpus() -> int:
