@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,8 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.",
 )
-
-STOPPED = "Stopped. Run the same command again to go on."
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
@@ -47,7 +47,7 @@ def run(
     try:
         result = run_rounds(settings)
     except KeyboardInterrupt:  # typer would turn it into its own exit code
-        raise InterruptedRunError(STOPPED) from None
+        raise _stopped() from None
     report = write_report(Store(settings.storage), result.run_uri)
     table = Table(title="Balance", title_justify="left")
     for heading in ("measure", "before", "random", "balanced"):
@@ -143,13 +143,24 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def exit_with_codes(call: Any) -> None:  # noqa: ANN401 - any callable without arguments
-    """Call, and end the process with the message and exit code of what it raises."""
+    """Call, and end the process with the message and exit code of what it raises.
+
+    SIGTERM, which `ray job stop` and schedulers send, ends it like Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         call()
     except KeyboardInterrupt:
-        _fail(InterruptedRunError(STOPPED))
+        _fail(_stopped())
     except BalancerError as error:
         _fail(error)
+
+
+def _stopped() -> InterruptedRunError:
+    return InterruptedRunError(
+        f"Stopped. What is finished is kept; go on with the same command:\n"
+        f"  {shlex.join(sys.orig_argv)}"
+    )
 
 
 def _fail(error: BalancerError) -> NoReturn:

@@ -165,8 +165,10 @@ def measure_health(
     batch_size: int,
     seed: int,
     device: torch.device | str = "cpu",
-) -> EmbeddingHealth:
+) -> EmbeddingHealth | None:
     """Embed two augmented views and the plain form of `tiles`, and measure.
+
+    Tiles whose features are not finite are left out; embedding the archive quarantines them.
 
     Args:
         backbone: not changed.
@@ -177,8 +179,8 @@ def measure_health(
         seed: of the views.
         device: where `backbone` lies.
 
-    Raises:
-        ValueError: fewer than two tiles.
+    Returns:
+        The measures; None where fewer than two tiles have finite features.
     """
     starts = range(0, len(tiles), batch_size)
     first, second = (
@@ -194,4 +196,7 @@ def measure_health(
     plain = embed_tiles(
         backbone, tiles, batch_size=batch_size, mean=views.mean, std=views.std, device=device
     )
-    return embedding_health(first, second, plain)
+    sound = np.isfinite(np.hstack([first, second, plain])).all(axis=1)
+    if np.count_nonzero(sound) < 2:
+        return None
+    return embedding_health(first[sound], second[sound], plain[sound])

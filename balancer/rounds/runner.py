@@ -119,7 +119,7 @@ def run_round(
     trained = train_encoder(
         context, catalog, index, previous=state.encoder, manifest=state.manifest
     )
-    shards = embed_archive(context, catalog, trained.encoder, index)
+    shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
     made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
     normalize = config.embedding.normalize
     with open_pool(context.store, shards, normalize=normalize) as pool:
@@ -169,6 +169,7 @@ def run_round(
     payload = state_to_json(state, context.ledger, kmeans) | {
         "reference": dict(reference.record) if index == 0 else None,
         "assignments": [{"path": r["path"], "sha256": r["sha256"]} for r in assignments],
+        "quarantine": quarantine,
         "selections": {"path": selected["path"], "sha256": selected["sha256"]},
         "history": list(trained.history),
         "health": dict(trained.health),

@@ -119,7 +119,7 @@ class ShardEmbedder:
 
 def embed_archive(
     context: RunContext, catalog: Catalog, encoder: EncoderRef, round_index: int
-) -> tuple[EmbeddingShard, ...]:
+) -> tuple[tuple[EmbeddingShard, ...], list[dict[str, Any]]]:
     """Embed every cataloged tile that has no completion record yet.
 
     Args:
@@ -129,7 +129,8 @@ def embed_archive(
         round_index: whose folder the embeddings go to.
 
     Returns:
-        One reference per shard that has embeddings, in catalog order.
+        One reference per shard that has embeddings, in catalog order, and the quarantine tables
+        of tiles that could not be embedded, `path, sha256, rows` each.
 
     Raises:
         DataError: too many tiles that cannot be embedded.
@@ -147,7 +148,7 @@ def embed_archive(
                 go(rows, "")
         done = stage.completed_all(inputs)
     _check_bad(context, catalog, done)
-    return tuple(
+    shards = tuple(
         EmbeddingShard(
             shard_id=shard.shard_id,
             uri=stage.file(done[shard.shard_id]).uri,
@@ -159,6 +160,10 @@ def embed_archive(
         for shard in catalog.shards
         if done[shard.shard_id]["rows"]
     )
+    quarantine = [done[shard.shard_id]["quarantine"] for shard in catalog.shards]
+    return shards, [
+        {key: table[key] for key in ("path", "sha256", "rows")} for table in quarantine if table
+    ]
 
 
 def _embed_missing(
@@ -193,7 +198,7 @@ def _check_bad(context: RunContext, catalog: Catalog, done: dict[str, Record]) -
     found = [record["quarantine"] for record in done.values() if record["quarantine"]]
     bad = sum(entry["rows"] for entry in found)
     limit = context.config.archive.max_bad_fraction
-    if bad > limit * catalog.num_tiles:
+    if bad > limit * catalog.num_tiles or bad == catalog.num_tiles:
         raise DataError(
             f"At most {limit:.2%} of the tiles may fail to embed (archive.max_bad_fraction); got "
             f"{bad} of {catalog.num_tiles}, for example {found[0]['example']}. "

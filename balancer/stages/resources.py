@@ -8,6 +8,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import ray
 from ray.data import DataContext
@@ -47,17 +48,19 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    embedded = config.address == "local"
     try:
         _require_listener(config.address)
-        ray.init(
-            address=config.address,
-            num_cpus=config.num_cpus if config.address == "local" else None,
-            object_store_memory=config.object_store_bytes if config.address == "local" else None,
-            include_dashboard=False if config.address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+        with _silent_descriptor(sys.stderr):
+            ray.init(
+                address=config.address,
+                num_cpus=config.num_cpus if embedded else None,
+                object_store_memory=config.object_store_bytes if embedded else None,
+                include_dashboard=False if embedded else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise ConfigError(
             f"Ray must be reachable at ray.address={config.address!r}; got: {error}. "
@@ -121,6 +124,25 @@ def _unwrapped(error: BalancerError) -> BalancerError:
     # Ray raises an object that is both RayTaskError and the cause's class; make it the plain class.
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BalancerError) else error
+
+
+@contextmanager
+def _silent_descriptor(stream: TextIO) -> Iterator[None]:
+    """Drop what C++ code writes to the descriptor behind a stream; errors come as exceptions."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # a captured stream has none
+        yield
+        return
+    stream.flush()
+    kept = os.dup(descriptor)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
+            yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def _resources() -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
+from balancer.errors import DataError
 from balancer.seeding import derive_seed
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages.context import RunContext
@@ -26,8 +27,17 @@ def select(
 
     `selected` is the round's result. The strategies of `measures.compare` follow under their own
     names, `random` with a number for each repeat. The record names the table that holds them.
+
+    Raises:
+        DataError: fewer tiles could be embedded than the budget asks for.
     """
     config = context.config
+    if budget > pool.num_rows:
+        raise DataError(
+            f"selection.budget must not exceed the tiles that could be embedded ({pool.num_rows}); "
+            f"got {budget}. Lower the budget, or mend the tiles that the quarantine tables of the "
+            f"embed stage list."
+        )
     inputs = digest_json(
         [
             clustering.fingerprint,

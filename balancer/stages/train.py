@@ -310,7 +310,8 @@ def assess_encoder(
             seed=seed,
             device=device,
         )
-        health, warnings = asdict(measured), measured.warnings()
+        if measured is not None:
+            health, warnings = asdict(measured), measured.warnings()
     return {
         "dim": backbone.dim,
         "weights": digest.hexdigest(),

@@ -117,5 +117,23 @@ def test_measure_health_is_repeatable() -> None:
     first = measure_health(backbone, tiles, views, batch_size=8, seed=1)
     again = measure_health(backbone, tiles, views, batch_size=8, seed=1)
     assert first == again
+    assert first is not None
     assert first.num_tiles == 20
     assert first.dim == backbone.dim
+
+
+class _WhiteIsNan(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        return torch.where((flat.mean(1) > 0.9)[:, None], torch.nan, flat[:, :6])
+
+
+def test_tiles_without_finite_features_are_left_out() -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    tiles[:3] = 255
+    backbone = Backbone(_WhiteIsNan(), 6)
+    views = OverheadViews(16, color_strength=0.0)
+    found = measure_health(backbone, tiles, views, batch_size=8, seed=1)
+    assert found is not None
+    assert found.num_tiles == 3
+    assert measure_health(backbone, tiles[:3], views, batch_size=8, seed=1) is None
