@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from balancer.config import EncoderConfig
-from balancer.embedding.backbones import build_backbone
+from balancer.embedding.backbones import Backbone, build_backbone
 from balancer.embedding.health import (
     EmbeddingHealth,
     effective_rank,

@@ -1,0 +1,82 @@
+"""Configurations of runs that take seconds, and what lies in a run's folder afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from balancer.config import Config, build_config
+from balancer.storage.filesystem import Store
+
+NETWORKS = Path(__file__).with_name("networks.py")
+Tree = dict[str, Any]
+
+
+def trained_tree(uri: str | Path, out: str | Path, **changes: object) -> Tree:
+    """Return two rounds of SimCLR on a tiny network."""
+    tree: Tree = {
+        "archive": {"uri": str(uri), "label_column": "class"},
+        "selection": {"budget": 24},
+        "out": str(out),
+        "rounds": 2,
+        "encoder": {"image_size": 16, "width": 8},
+        "training": {"epochs": 1, "batch_size": 64},
+        "convergence": {"max_churn": 0.0, "max_gain": 0.0},
+    }
+    return _merge(tree, changes)
+
+
+def frozen_tree(
+    uri: str | Path, out: str | Path, network: str = "projection", **changes: object
+) -> Tree:
+    """Return one round of a frozen network of `networks.py`, which needs no training."""
+    tree: Tree = {
+        "archive": {"uri": str(uri)},
+        "selection": {"budget": 4},
+        "out": str(out),
+        "rounds": 2,
+        "encoder": {
+            "kind": "frozen",
+            "backbone": "factory",
+            "factory": f"{NETWORKS}:{network}",
+            "image_size": 16,
+        },
+        "measures": {"compare_repeats": 1},
+    }
+    return _merge(tree, changes)
+
+
+def _merge(tree: Tree, changes: Tree) -> Tree:
+    """Put the changes over the tree, section by section."""
+    merged = {
+        name: tree[name] | value
+        for name, value in changes.items()
+        if isinstance(value, dict) and name in tree
+    }
+    return tree | changes | merged
+
+
+def trained(uri: str | Path, out: str | Path, **changes: object) -> Config:
+    return build_config(trained_tree(uri, out, **changes))
+
+
+def frozen(
+    uri: str | Path, out: str | Path, network: str = "projection", **changes: object
+) -> Config:
+    return build_config(frozen_tree(uri, out, network, **changes))
+
+
+def read_json(store: Store, run: str, *path: str) -> Tree:
+    """Return a record of a run."""
+    record: Tree = json.loads(store.read_bytes(store.join(run, *path)))
+    return record
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return modification time and content of every file under a folder, by relative path."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,145 @@
+"""The main job as a cluster's user starts it: `ray job submit` to a head of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from balancer.stages.resources import QUIET
+from balancer.storage.filesystem import Store
+from tests.data.make_tiles import make_tiles, write_folder
+from tests.data.tiny_runs import frozen_tree, read_json
+
+pytestmark = pytest.mark.ray
+
+REPOSITORY = Path(__file__).parents[2]
+RAY = Path(sys.executable).with_name("ray")
+START_TIMEOUT_S, JOB_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 400.0, 30.0
+PORT_OPTIONS = (
+    "--port",
+    "--dashboard-agent-listen-port",
+    "--dashboard-agent-grpc-port",
+    "--runtime-env-agent-port",
+    "--metrics-export-port",
+    "--node-manager-port",
+    "--object-manager-port",
+    "--ray-client-server-port",
+)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of head and client: no token, and no other cluster to fall into."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return kept | QUIET | {"RAY_AUTH_MODE": "disabled"}
+
+
+@pytest.fixture
+def head() -> Iterator[str]:
+    """Start a head in a process group of its own; return its dashboard's address."""
+    dashboard, *ports = free_ports(1 + len(PORT_OPTIONS))
+    # A short path, because the sockets in it may have 107 characters at most.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    options = [f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)]
+    process = subprocess.Popen(
+        [
+            *(RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
+            *(f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--disable-usage-stats"),
+            *(f"--object-store-memory={200 * 2**20}", "--ray-client-server-port=0"),
+            *options,
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        wait_until_up(f"{address}/api/version", process)
+        yield address
+    finally:
+        process.terminate()  # with --block, the head ends everything that it started
+        try:
+            process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=STOP_TIMEOUT_S)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until_up(url: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            assert process.stdout is not None
+            pytest.fail(f"ray start ended with {process.returncode}: {process.stdout.read()}")
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"The dashboard did not answer at {url} within {START_TIMEOUT_S} s")
+
+
+def submit(head: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Submit `jobs/balance.py` from the repository and wait for its end."""
+    return subprocess.run(
+        [
+            *(RAY, "job", "submit", "--address", head, "--working-dir", "."),
+            *("--", sys.executable, "-m", "jobs.balance", *arguments),
+        ],
+        env=environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=JOB_TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_submitted_job_writes_the_manifest(head: str, tmp_path: Path) -> None:
+    def write(name: str, data: bytes) -> None:
+        path = tmp_path / "tiles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    write_folder(write, make_tiles())
+    config, out = tmp_path / "run.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
+
+    done = submit(head, "--config", str(config), "--out", str(out), "--set", "selection.budget=5")
+    assert done.returncode == 0, done.stdout
+    assert "succeeded" in done.stdout
+    assert f"manifest  {out}/manifest.parquet" in done.stdout
+    assert pq.read_table(out / "manifest.parquet").num_rows == 5
+    assert (out / "report.html").exists()
+    assert read_json(Store(), str(out), "final", "COMMIT.json")["rounds"] == 1
+
+    refused = submit(head, "--config", str(config), "--out", str(out), "--set", "seed=1")
+    assert refused.returncode != 0
+    assert "config.seed: 0 -> 1" in refused.stdout

@@ -1,0 +1,414 @@
+"""The whole job on tiny archives: what it writes, that nothing is redone, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import balancer.rounds.runner as runner
+from balancer import __version__, run_rounds
+from balancer.config import Config
+from balancer.errors import ConfigError, DataError, StorageError
+from balancer.rounds.runner import RunResult
+from balancer.stages.context import RunContext
+from balancer.stages.progress import Reporter
+from balancer.stages.publish import publish
+from balancer.storage.filesystem import Store
+from balancer.storage.tables import read_table
+from balancer.types import Manifest, Selection
+from tests.data.make_tiles import bad_tiles, encode, make_tiles, tar_bytes, write_folder
+from tests.data.tiny_runs import Tree, frozen, read_json, snapshot, trained
+
+pytestmark = pytest.mark.ray
+
+QUIET = Reporter(quiet=True)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run on the disk."""
+
+    config: Config
+    result: RunResult
+    folder: Path
+    files: Mapping[str, tuple[int, bytes]]
+
+    @property
+    def manifest(self) -> bytes:
+        return (self.folder / "manifest.parquet").read_bytes()
+
+    def record(self, *path: str) -> Tree:
+        return read_json(Store(), str(self.folder), *path)
+
+
+def finish(config: Config) -> Finished:
+    result = run_rounds(config, reporter=QUIET)
+    folder = Path(config.out)
+    return Finished(config, result, folder, snapshot(folder))
+
+
+def records(files: Mapping[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
+    return {name: file for name, file in files.items() if name.endswith(".json")}
+
+
+@pytest.fixture(scope="module")
+def run(ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return two finished rounds of SimCLR."""
+    assert ray_cluster
+    return finish(trained(demo_archive, tmp_path_factory.mktemp("trained") / "run"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an archive: a folder of ten readable tiles in three classes."""
+
+    def write(name: str, data: bytes) -> None:
+        path = tmp_path / "tiles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    write_folder(write, make_tiles())
+    return tmp_path / "tiles"
+
+
+class TestManifest:
+    def test_columns(self, run: Finished) -> None:
+        table = pq.read_table(run.folder / "manifest.parquet")
+        wanted = {"tile_id", "uri", "shard", "rank", "cluster", "distance", "weight", "reason"}
+        assert wanted | {"round"} <= set(table.column_names)
+        assert {"class", "lon", "lat", "time"} <= set(table.column_names)
+        assert table["rank"].to_pylist() == list(range(24))
+        assert set(table["round"].to_pylist()) == {1}
+        assert set(table["reason"].to_pylist()) == {"per-cluster:farthest-point"}
+        assert len(set(table["tile_id"].to_pylist())) == 24
+        assert min(table["cluster"].to_pylist()) >= 0
+
+    def test_weights_stand_for_the_whole_archive(self, run: Finished) -> None:
+        # Every cluster gives a tile here, so the weights of its picks add up to its size.
+        table = pq.read_table(run.folder / "manifest.parquet")
+        assert sum(table["weight"].to_pylist()) == pytest.approx(240)
+
+    def test_every_tile_can_be_found_by_its_row(self, run: Finished, demo_archive: Path) -> None:
+        for row in pq.read_table(run.folder / "manifest.parquet").to_pylist():
+            path = Path(row["uri"])
+            assert path.parent == demo_archive
+            with path.open("rb") as file:
+                file.seek(row["offset"])
+                assert file.read(row["num_bytes"])[:2] == b"\xff\xd8"  # a JPEG begins here
+
+    def test_pandas_polars_and_duckdb_read_it_alone(self, run: Finished) -> None:
+        path = str(run.folder / "manifest.parquet")
+        ids = pd.read_parquet(path)["tile_id"].tolist()
+        assert len(ids) == 24
+        assert pl.read_parquet(path)["tile_id"].to_list() == ids
+        found = duckdb.execute("select tile_id from read_parquet(?) order by rank", [path])
+        assert [row[0] for row in found.fetchall()] == ids
+
+    def test_footer(self, run: Finished) -> None:
+        metadata = pq.read_schema(run.folder / "manifest.parquet").metadata
+        facts = json.loads(metadata[b"balancer"])
+        assert facts["config"] == run.config.frozen_part()
+        assert (facts["seed"], facts["round"], facts["schema_version"]) == (0, 1, 1)
+        assert facts["code_version"] == __version__
+        encoder = run.record("round-001", "COMMIT.json")["encoder"]
+        assert facts["encoder_fingerprint"] == encoder["fingerprint"]
+        assert len(facts["input_fingerprint"]) == len(facts["clustering_fingerprint"]) == 16
+
+    def test_result(self, run: Finished) -> None:
+        assert run.result.num_rounds == 2
+        assert run.result.stopped_because == "all rounds are done"
+        assert run.result.manifest_uri == str(run.folder / "manifest.parquet")
+        last = run.record("round-001", "COMMIT.json")["manifest"]["path"]
+        assert (run.folder / last).read_bytes() == run.manifest
+        assert run.record("final", "COMMIT.json")["rounds"] == 2
+
+
+class TestMeasures:
+    def test_audit(self, run: Finished) -> None:
+        facts = run.record("catalog", "COMMIT.json")
+        assert facts["num_listed"] == facts["num_tiles"] == 240
+        assert facts["num_duplicates"] == facts["num_quarantined"] == facts["num_left_out"] == 0
+        for index in range(2):
+            embedded = run.record(f"round-{index:03d}", "COMMIT.json")["embeddings"]
+            assert sum(shard["rows"] for shard in embedded) == 240
+
+    def test_every_set_is_measured(self, run: Finished) -> None:
+        sets = run.result.measures["sets"]
+        assert set(sets) == {"archive", "selected", "random"}
+        for name, count in {"archive": 240, "selected": 24, "random": 24}.items():
+            assert sets[name]["num_tiles"] == count
+            assert sum(sets[name]["cluster_counts"]) == pytest.approx(count)
+            assert sets[name]["classes"]["effective_classes"] > 1
+        for name in ("selected", "random"):
+            radii = sets[name]["covering_radius"]
+            assert radii["100"] >= radii["99"] >= radii["95"] > 0
+
+    def test_selection_is_more_even_than_random(self, run: Finished) -> None:
+        first = run.record("round-000", "COMMIT.json")["measures"]["sets"]
+        assert first["selected"]["effective_clusters"] > first["random"]["effective_clusters"]
+
+    def test_churn_compares_with_the_round_before(self, run: Finished) -> None:
+        first, second = (run.record(f"round-00{r}", "COMMIT.json") for r in range(2))
+        ids = [
+            set(pq.read_table(run.folder / r["manifest"]["path"])["tile_id"].to_pylist())
+            for r in (first, second)
+        ]
+        assert first["measures"]["churn"] is None
+        expected = 1 - len(ids[0] & ids[1]) / len(ids[0] | ids[1])
+        assert second["measures"]["churn"] == pytest.approx(expected)
+
+    def test_training_history_and_health(self, run: Finished) -> None:
+        for index, tiles in enumerate((240, 24)):
+            record = run.record(f"round-{index:03d}", "train", "done", "encoder.json")
+            assert [epoch["epoch"] for epoch in record["history"]] == [0]
+            assert np.isfinite(record["history"][0]["loss"])
+            assert record["health"]
+            stem = record["path"].rpartition(".")[0]
+            assert run.record(f"{stem}.json")["description"]["training_tiles"] == tiles
+
+    def test_later_rounds_train_on_the_manifest_only(self, run: Finished) -> None:
+        first, second = (
+            run.record(f"round-{index:03d}", "COMMIT.json")["encoder"]["fingerprint"]
+            for index in range(2)
+        )
+        assert first != second
+
+
+class TestAgain:
+    def test_nothing_is_redone(self, run: Finished) -> None:
+        again = run_rounds(run.config, reporter=QUIET)
+        assert again == run.result
+        files = snapshot(run.folder)
+        assert records(files) == records(run.files)
+        assert files.keys() == run.files.keys()
+        assert {name for name in files if files[name] != run.files[name]} <= {"manifest.parquet"}
+        assert files["manifest.parquet"][1] == run.files["manifest.parquet"][1]
+
+    def test_interrupted_elsewhere_and_continued_gives_the_same_bytes(
+        self, run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Other folder, other number of workers, and a failure after round 1 was embedded."""
+        config = trained(run.config.archive.uri, tmp_path / "run", embedding={"num_workers": 1})
+
+        def publish_or_fail(
+            context: RunContext,
+            selection: Selection,
+            rows: pa.Table,
+            round_index: int,
+            lineage: Mapping[str, Any],
+        ) -> Manifest:
+            if round_index == 1:
+                raise StorageError("The disk must have space; got none. Free some.")
+            return publish(context, selection, rows, round_index, lineage)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "publish", publish_or_fail)
+            with pytest.raises(StorageError, match="Free some"):
+                run_rounds(config, reporter=QUIET)
+        stopped = snapshot(tmp_path / "run")
+        assert "round-000/COMMIT.json" in stopped
+        assert sum(name.startswith("round-001/embed/done/") for name in stopped) == 3
+        assert "round-001/COMMIT.json" not in stopped
+        assert "manifest.parquet" not in stopped
+
+        continued = finish(config)
+        assert {name: continued.files[name] for name in stopped} == stopped
+        assert continued.manifest == run.manifest
+        assert continued.result.measures == run.result.measures
+
+
+class TestRefusals:
+    def test_another_configuration(self, run: Finished) -> None:
+        changed = run.config.model_copy(update={"seed": 1, "rounds": 5})
+        with pytest.raises(ConfigError, match="must be continued as it was started") as caught:
+            run_rounds(changed, reporter=QUIET)
+        assert "config.rounds: 2 -> 5\n  config.seed: 0 -> 1\n" in str(caught.value)
+        assert "another --out" in str(caught.value)
+
+    def test_another_version(self, run: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(runner, "__version__", "99")
+        with pytest.raises(ConfigError, match=r'code_version: "0\.1\.0" -> "99"'):
+            run_rounds(run.config, reporter=QUIET)
+
+    def test_another_input(self, ray_cluster: str, tmp_path: Path, folder: Path) -> None:
+        assert ray_cluster
+        config = frozen(folder, tmp_path / "run")
+        before = finish(config).files
+        (folder / "forest" / "new.png").write_bytes(encode(np.zeros((16, 16, 3), np.uint8)))
+        with pytest.raises(ConfigError, match=r'input: "\w+" -> "\w+"'):
+            run_rounds(config, reporter=QUIET)
+        assert snapshot(tmp_path / "run") == before
+
+    def test_a_budget_beyond_the_archive(self, ray_cluster: str, folder: Path) -> None:
+        assert ray_cluster
+        config = frozen(folder, folder.parent / "run", selection={"budget": 11})
+        with pytest.raises(ConfigError, match=r"readable tiles \(10\); got 11"):
+            run_rounds(config, reporter=QUIET)
+
+    def test_an_empty_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match=r"must hold tiles: .* got no files at all"):
+            run_rounds(frozen(tmp_path / "empty", tmp_path / "run"), reporter=QUIET)
+
+    @pytest.mark.s3
+    @pytest.mark.parametrize("where", ["archive", "out"])
+    def test_a_missing_bucket(self, s3_server: str, folder: Path, where: str) -> None:
+        assert s3_server
+        missing = "s3://no-such-bucket/tiles"
+        config = (
+            frozen(missing, folder.parent / "run")
+            if where == "archive"
+            else frozen(folder, missing)
+        )
+        with pytest.raises(StorageError, match="Bucket 'no-such-bucket' must exist"):
+            run_rounds(config, reporter=QUIET)
+
+
+class TestFrozenEncoder:
+    def test_stops_after_one_round(self, ray_cluster: str, folder: Path) -> None:
+        assert ray_cluster
+        done = finish(frozen(folder, folder.parent / "run"))
+        assert done.result.num_rounds == 1
+        assert "the encoder is frozen" in done.result.stopped_because
+        assert done.record("final", "COMMIT.json")["stopped_because"] == done.result.stopped_because
+        assert done.record("round-000", "COMMIT.json")["history"] == []
+        # Folder names are labels, though the configuration does not say so.
+        assert done.result.measures["class_names"] == ["forest", "mine", "ocean"]
+
+
+class TestBadTiles:
+    def spoil(self, folder: Path, *names: str) -> None:
+        for name in names:
+            (folder / "forest" / f"bad_{name}.png").write_bytes(bad_tiles()[name][1])
+
+    def test_are_quarantined_and_counted(self, ray_cluster: str, folder: Path) -> None:
+        assert ray_cluster
+        self.spoil(folder, "zero_bytes", "cut_png", "cut_jpeg")
+        archive = {"max_bad_fraction": 0.3, "tiles_per_shard": 5}
+        done = finish(frozen(folder, folder.parent / "run", archive=archive))
+        facts = done.record("catalog", "COMMIT.json")
+        assert (facts["num_listed"], facts["num_tiles"], facts["num_quarantined"]) == (13, 10, 3)
+        assert facts["reasons"] == {"empty": 1, "truncated": 2}
+        rows = [
+            row
+            for entry in facts["quarantine"]
+            for row in read_table(
+                Store(), str(done.folder / entry["path"]), sha256=entry["sha256"]
+            ).to_pylist()
+        ]
+        assert sorted((Path(row["uri"]).name, row["reason"]) for row in rows) == [
+            ("bad_cut_jpeg.png", "truncated"),
+            ("bad_cut_png.png", "truncated"),
+            ("bad_zero_bytes.png", "empty"),
+        ]
+        assert not any(
+            "bad" in name
+            for name in pq.read_table(done.folder / "manifest.parquet")["tile_id"].to_pylist()
+        )
+
+    def test_too_many(self, ray_cluster: str, folder: Path) -> None:
+        assert ray_cluster
+        self.spoil(folder, "zero_bytes", "cut_png", "cut_jpeg")
+        with pytest.raises(DataError, match=r"got 3 of 13 \(23\.08%\): truncated 2, empty 1") as e:
+            run_rounds(frozen(folder, folder.parent / "run"), reporter=QUIET)
+        assert "bad_zero_bytes.png" in str(e.value)
+        assert "archive.max_bad_fraction" in str(e.value)
+
+    def test_none_readable(self, ray_cluster: str, tmp_path: Path) -> None:
+        assert ray_cluster
+        (tmp_path / "tiles" / "forest").mkdir(parents=True)
+        self.spoil(tmp_path / "tiles", "zero_bytes", "text")
+        with pytest.raises(DataError, match=r"at least one readable tile; got none \(2 unreadable"):
+            run_rounds(
+                frozen(tmp_path / "tiles", tmp_path / "run", archive={"max_bad_fraction": 1.0}),
+                reporter=QUIET,
+            )
+
+    def test_embeddings_that_are_not_finite(self, ray_cluster: str, folder: Path) -> None:
+        assert ray_cluster
+        for number in range(2):
+            black = np.full((16, 16, 3), number, np.uint8)
+            (folder / "mine" / f"black_{number}.png").write_bytes(encode(black))
+        archive = {"max_bad_fraction": 0.5}
+        run = folder.parent / "run"
+        done = finish(frozen(folder, run, "dark_is_nan", archive=archive))
+        entry = read_json(Store(), str(run), "catalog", "COMMIT.json")["shards"][0]["shard_id"]
+        record = done.record("round-000", "embed", "done", f"{entry}.json")
+        assert (record["rows"], record["quarantine"]["rows"]) == (10, 2)
+        assert "embedding-not-finite" in record["quarantine"]["example"]
+
+        with pytest.raises(DataError, match=r"may fail to embed .* got 2 of 12, for example"):
+            run_rounds(frozen(folder, folder.parent / "strict", "dark_is_nan"), reporter=QUIET)
+
+        greedy = frozen(
+            folder, folder.parent / "all", "dark_is_nan", archive=archive, selection={"budget": 12}
+        )
+        with pytest.raises(DataError, match=r"budget .* 10 .* got 12"):
+            run_rounds(greedy, reporter=QUIET)
+
+
+class TestDuplicates:
+    def test_same_bytes_count_once(self, ray_cluster: str, tmp_path: Path) -> None:
+        assert ray_cluster
+        tiles = make_tiles()
+        (tmp_path / "tiles").mkdir()
+        (tmp_path / "tiles" / "a.tar").write_bytes(tar_bytes(tiles))
+        (tmp_path / "tiles" / "b.tar").write_bytes(tar_bytes([*tiles[:3], *self.others()]))
+        done = finish(frozen(tmp_path / "tiles", tmp_path / "run"))
+        facts = done.record("catalog", "COMMIT.json")
+        assert (facts["num_listed"], facts["num_tiles"], facts["num_duplicates"]) == (15, 12, 3)
+        assert [shard["num_tiles"] for shard in facts["shards"]] == [10, 2]
+
+    def test_other_bytes_are_refused(self, ray_cluster: str, tmp_path: Path) -> None:
+        assert ray_cluster
+        (tmp_path / "tiles").mkdir()
+        (tmp_path / "tiles" / "a.tar").write_bytes(tar_bytes(make_tiles()))
+        (tmp_path / "tiles" / "b.tar").write_bytes(tar_bytes(make_tiles(seed=1)))
+        with pytest.raises(DataError, match=r"different bytes in .*a\.tar .* and in .*b\.tar"):
+            run_rounds(frozen(tmp_path / "tiles", tmp_path / "run"), reporter=QUIET)
+
+    @staticmethod
+    def others() -> list[Any]:
+        made = make_tiles(seed=1)[:2]
+        return [type(t)(t.name.replace("_0", "_9"), t.data, t.sidecar) for t in made]
+
+
+@pytest.mark.s3
+class TestObjectStore:
+    def test_the_same_picks_as_on_the_disk(
+        self, run: Finished, s3_bucket: str, demo_archive: Path
+    ) -> None:
+        """Archive, checkpoints, embeddings and manifest on S3; one round of the same training."""
+        store = Store()
+        base = f"{s3_bucket}/rounds"
+        for path in demo_archive.glob("*.tar"):
+            store.write_bytes(f"{base}/tiles/{path.name}", path.read_bytes())
+        result = run_rounds(trained(f"{base}/tiles", f"{base}/run", rounds=1), reporter=QUIET)
+        assert result.manifest_uri == f"{base}/run/manifest.parquet"
+        local = read_table(
+            Store(),
+            str(run.folder / run.record("round-000", "COMMIT.json")["manifest"]["path"]),
+        )
+        remote = read_table(store, result.manifest_uri)
+        same = ["tile_id", "rank", "cluster", "reason", "sha256", "class"]
+        assert remote.select(same).to_pylist() == local.select(same).to_pylist()
+        for name in ("distance", "weight"):
+            assert remote[name].to_numpy().tobytes() == local[name].to_numpy().tobytes()
+        assert all(uri.startswith(f"{base}/tiles/") for uri in remote["uri"].to_pylist())
+
+        files = store.list_files(f"{base}/run")
+        assert len(files) < 240 / 2  # never one object per tile
+        for file in files:
+            if file.uri.endswith(".json"):
+                assert b"testing" not in store.read_bytes(file.uri)  # the test server's credentials

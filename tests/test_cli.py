@@ -1,0 +1,300 @@
+"""The command line: what it prints and writes, exit codes, messages, and that it starts quickly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from balancer import __version__
+from balancer.cli import exit_with_codes, main
+from balancer.config import SelectionConfig
+from balancer.errors import DataError
+from balancer.selection import select
+from balancer.storage.filesystem import Store
+from balancer.storage.tile_metadata import MANIFEST_COLUMNS
+from tests.data.make_tiles import make_tiles, write_folder
+from tests.data.tiny_runs import frozen_tree
+from tests.selection.test_select import long_tailed
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    return Call(capsys)
+
+
+class Call:
+    """Runs the command line; keeps what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        """Return the exit code."""
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        return int(caught.value.code or 0)
+
+
+class TestSelect:
+    @pytest.fixture
+    def matrix(self, tmp_path: Path) -> Path:
+        np.save(tmp_path / "vectors.npy", long_tailed()[0])
+        return tmp_path / "vectors.npy"
+
+    def table(self, ids: list[str] | list[int]) -> pa.Table:
+        vectors = long_tailed()[0][: len(ids)]
+        return pa.table({"tile_id": ids, "embedding": vectors.tolist()})
+
+    def test_npy(self, call: Call, matrix: Path) -> None:
+        out = matrix.with_name("manifest.parquet")
+        assert call("select", matrix, "--budget", 20, "--seed", 7, "--out", out) == 0
+        assert call.out == f"20 rows picked by per-cluster: {out}\n"
+        manifest = pq.read_table(out)
+        assert manifest.column_names == list(MANIFEST_COLUMNS)
+        assert manifest["rank"].to_pylist() == list(range(20))
+        points = long_tailed()[0]
+        names = np.arange(len(points)).astype(np.str_)
+        expected = select(points, 20, ids=names, seed=7)
+        assert manifest["tile_id"].to_pylist() == expected.tile_ids.tolist()
+        facts = json.loads(manifest.schema.metadata[b"balancer"])
+        assert facts["embeddings"] == str(matrix)
+        assert (facts["seed"], facts["code_version"]) == (7, __version__)
+        assert facts["config"]["selection"]["strategy"] == "per-cluster"
+
+    @pytest.mark.parametrize("strategy", ["random", "farthest-point", "per-cluster", "hybrid"])
+    def test_parquet(self, call: Call, tmp_path: Path, strategy: str) -> None:
+        table = self.table([f"tile-{number}" for number in range(60)])
+        (tmp_path / "vectors").mkdir()
+        for part, start in enumerate((0, 30)):
+            renamed = table.slice(start, 30).rename_columns(["name", "vector"])
+            pq.write_table(renamed, tmp_path / "vectors" / f"part-{part}.parquet")
+        out = tmp_path / "manifest.parquet"
+        code = call(
+            *("select", tmp_path / "vectors", "--budget", 8, "--strategy", strategy),
+            *("--id-column", "name", "--vector-column", "vector", "--out", out),
+        )
+        assert code == 0
+        config = SelectionConfig.model_validate({"budget": 8, "strategy": strategy})
+        names = np.array(table["tile_id"].to_pylist())
+        expected = select(long_tailed()[0][:60], config, ids=names)
+        assert pq.read_table(out)["tile_id"].to_pylist() == expected.tile_ids.tolist()
+
+    def test_same_bytes_every_time(self, call: Call, matrix: Path) -> None:
+        one, other = matrix.with_name("one.parquet"), matrix.with_name("other.parquet")
+        for out in (one, other):
+            assert call("select", matrix, "--budget", 20, "--out", out) == 0
+        assert one.read_bytes() == other.read_bytes()
+
+    @pytest.mark.s3
+    def test_object_store(self, call: Call, s3_bucket: str, matrix: Path) -> None:
+        store = Store()
+        store.write_bytes(f"{s3_bucket}/cli/vectors.npy", matrix.read_bytes())
+        out = f"{s3_bucket}/cli/manifest.parquet"
+        assert call("select", f"{s3_bucket}/cli/vectors.npy", "--budget", 5, "--out", out) == 0
+        assert call.out.endswith(f"{out}\n")
+        assert store.read_bytes(out).startswith(b"PAR1")
+
+    def test_wrong_dimensions(self, call: Call, tmp_path: Path) -> None:
+        np.save(tmp_path / "flat.npy", np.ones(5, np.float32))
+        out = tmp_path / "out.parquet"
+        assert call("select", tmp_path / "flat.npy", "--budget", 2, "--out", out) == 3
+        assert "flat.npy must hold a matrix" in call.err
+        assert "got shape (5,)" in call.err
+        assert not out.exists()
+
+    def test_ragged_vectors(self, call: Call, tmp_path: Path) -> None:
+        table = pa.table({"tile_id": ["a", "b"], "embedding": [[1.0, 2.0], [1.0]]})
+        pq.write_table(table, tmp_path / "ragged.parquet")
+        out = tmp_path / "out.parquet"
+        assert call("select", tmp_path / "ragged.parquet", "--budget", 1, "--out", out) == 3
+        assert "row 1 (tile 'b') has 1" in call.err
+
+    def test_a_row_that_is_not_finite(self, call: Call, tmp_path: Path) -> None:
+        vectors = long_tailed()[0]
+        vectors[17, 2] = np.nan
+        np.save(tmp_path / "vectors.npy", vectors)
+        out = tmp_path / "out.parquet"
+        assert call("select", tmp_path / "vectors.npy", "--budget", 2, "--out", out) == 3
+        assert "vectors.npy: Embeddings must be finite; 1 of 500 rows" in call.err
+        assert "(tile ids 17)" in call.err
+
+    def test_budget_beyond_the_rows(self, call: Call, matrix: Path) -> None:
+        assert call("select", matrix, "--budget", 501, "--out", matrix.with_name("o.parquet")) == 2
+        assert "(500); got 501. Lower the budget" in call.err
+
+    def test_missing_column(self, call: Call, tmp_path: Path) -> None:
+        pq.write_table(self.table([1, 2, 3]).rename_columns(["id", "embedding"]), tmp_path / "v.pq")
+        assert call("select", tmp_path / "v.pq", "--budget", 1, "--out", tmp_path / "o.pq") == 3
+        assert "v.pq must have the column 'tile_id'; it has id, embedding." in call.err
+
+    def test_repeated_ids(self, call: Call, tmp_path: Path) -> None:
+        pq.write_table(self.table(["a", "b", "a"]), tmp_path / "v.pq")
+        assert call("select", tmp_path / "v.pq", "--budget", 1, "--out", tmp_path / "o.pq") == 3
+        assert "'a' is in rows 0 and 2" in call.err
+
+    def test_missing_file(self, call: Call, tmp_path: Path) -> None:
+        for name in ("none.npy", "none.parquet"):
+            out = tmp_path / "o.parquet"
+            assert call("select", tmp_path / name, "--budget", 1, "--out", out) == 3
+            assert name in call.err
+
+    def test_unknown_strategy(self, call: Call, matrix: Path) -> None:
+        arguments = ("--budget", 5, "--strategy", "best", "--out", matrix.with_name("o.parquet"))
+        assert call("select", matrix, *arguments) == 2
+        assert "strategy: Input should be 'random', 'farthest-point'" in call.err
+
+    def test_budget_of_nothing(self, call: Call, matrix: Path) -> None:
+        assert call("select", matrix, "--budget", 0, "--out", matrix.with_name("o.parquet")) == 2
+        assert "budget: Input should be greater than 0" in call.err
+
+
+class TestRun:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> Path:
+        def write(name: str, data: bytes) -> None:
+            path = tmp_path / "tiles" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+        write_folder(write, make_tiles())
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
+        return path
+
+    @pytest.mark.ray
+    def test_run_and_report(self, call: Call, ray_cluster: str, config: Path) -> None:
+        assert ray_cluster
+        out = config.with_name("run")
+        assert call("run", config, "--set", "selection.budget=5", "--out", out) == 0
+        assert f"manifest  {out}/manifest.parquet" in call.out
+        assert f"report    {out}/report.html" in call.out
+        assert "the encoder is frozen" in call.out
+        for heading in ("measure", "before", "random", "balanced", "effective classes"):
+            assert heading in call.out
+        assert pq.read_table(out / "manifest.parquet").num_rows == 5
+        assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+        page = config.with_name("page.html")
+        assert call("report", out, "--out", page) == 0
+        assert call.out == f"{page}\n"
+        assert page.exists()
+
+        assert call("run", config, "--set", "selection.budget=6", "--out", out) == 2
+        assert "config.selection.budget: 5.0 -> 6.0" in call.err
+
+    def test_unknown_key(self, call: Call, config: Path) -> None:
+        config.write_text(f"archive:\n  uri: {config.parent}\nselection:\n  bugdet: 5\n")
+        assert call("run", config) == 2
+        assert f"{config}:4: unknown key 'selection.bugdet'. Did you mean 'budget'?" in call.err
+        assert f"{config}:3: 'selection.budget' must be given" in call.err
+
+    def test_wrong_override(self, call: Call, config: Path) -> None:
+        assert call("run", config, "--set", "training.epochs=none") == 2
+        assert "--set training.epochs=none: training.epochs: Input should be a valid" in call.err
+        assert call("run", config, "--set", "training.epochs") == 2
+        assert "--set takes dotted.key=value, such as seed=1" in call.err
+
+    def test_missing_configuration(self, call: Call, tmp_path: Path) -> None:
+        assert call("run", tmp_path / "none.yaml") == 2
+        assert "none.yaml (No such file or directory)" in call.err
+
+    def test_empty_archive(self, call: Call, config: Path) -> None:
+        (config.parent / "empty").mkdir()
+        assert call("run", config, "--set", f"archive.uri={config.parent / 'empty'}") == 3
+        assert "must hold tiles" in call.err
+
+    @pytest.mark.s3
+    def test_missing_bucket(self, call: Call, s3_server: str, config: Path) -> None:
+        assert s3_server
+        assert call("run", config, "--out", "s3://no-such-bucket/run") == 4
+        assert "Bucket 'no-such-bucket' must exist" in call.err
+
+    def test_no_cluster_at_the_address(self, config: Path) -> None:
+        """In a process of its own, which is not connected to the tests' cluster."""
+        script = f"from balancer.cli import main; main(['run', {str(config)!r}, *{ADDRESS!r}])"
+        done = python(script, cwd=config.parent)
+        assert done.returncode == 2, done.stderr
+        assert "Ray must be reachable at ray.address='127.0.0.1:1'" in done.stderr
+
+    def test_interrupted(self, call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("balancer.rounds.runner.run_rounds", interrupt)
+        assert call("run", config) == 5
+        assert call.err == "error: Stopped. Run the same command again to go on.\n"
+
+
+ADDRESS = ["--ray-address", "127.0.0.1:1"]
+
+
+class TestInit:
+    def test_demo(self, call: Call, tmp_path: Path) -> None:
+        for _ in range(2):  # the second call finds the archive there
+            assert call("init", "--demo", tmp_path / "demo", "--tiles", 240) == 0
+            assert call.out == f"240 tiles in 1 shards: {tmp_path / 'demo'}\n"
+        assert len(list((tmp_path / "demo").glob("*.tar"))) == 1
+
+    def test_too_few_tiles(self, call: Call, tmp_path: Path) -> None:
+        assert call("init", "--demo", tmp_path / "demo", "--tiles", 10) == 2
+        assert "at least 240" in call.err
+
+
+class TestReport:
+    def test_no_run(self, call: Call, tmp_path: Path) -> None:
+        assert call("report", tmp_path / "nothing") == 3
+        assert "nothing" in call.err
+
+
+class TestCommandLine:
+    def test_version(self, call: Call) -> None:
+        assert call("version") == 0
+        assert call.out == f"{__version__}\n"
+
+    def test_exit_codes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def fail() -> None:
+            raise DataError("Tiles must be images; got none.")
+
+        with pytest.raises(SystemExit) as caught:
+            exit_with_codes(fail)
+        assert caught.value.code == 3
+        assert capsys.readouterr().err == "error: Tiles must be images; got none.\n"
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["version"]])
+    def test_help_is_quick(self, arguments: list[str]) -> None:
+        assert not {"torch", "ray", "faiss", "pyarrow", "matplotlib"} & imported_by(arguments)
+
+    def test_select_needs_no_ray(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "vectors.npy", long_tailed()[0][:50])
+        arguments = ["select", str(tmp_path / "vectors.npy"), "--budget", "5", "--out"]
+        assert not {"torch", "ray"} & imported_by([*arguments, str(tmp_path / "out.parquet")])
+        assert (tmp_path / "out.parquet").exists()
+
+
+def python(script: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, timeout=120, check=False, cwd=cwd,
+    )  # fmt: skip
+
+
+def imported_by(arguments: list[str]) -> set[str]:
+    """Return the top-level modules in memory after a command in a fresh process."""
+    script = (
+        "import sys\nfrom balancer.cli import main\n"
+        f"try:\n    main({arguments!r})\n"
+        "finally:\n    print('\\n'.join({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = python(script)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines())
