@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from balancer.config import Config, SelectionConfig, build_config, load_config
+    from balancer.config import Config, SelectionConfig
+    from balancer.config_file import build_config, load_config
     from balancer.rounds.runner import run_rounds
     from balancer.selection import farthest_point, select
 
@@ -18,9 +19,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "balancer.config",
     "SelectionConfig": "balancer.config",
-    "build_config": "balancer.config",
+    "build_config": "balancer.config_file",
     "farthest_point": "balancer.selection",
-    "load_config": "balancer.config",
+    "load_config": "balancer.config_file",
     "run_rounds": "balancer.rounds.runner",
     "select": "balancer.selection",
 }

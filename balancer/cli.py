@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from balancer import __version__
-from balancer.config import load_config
+from balancer.config_file import load_config
 from balancer.errors import BalancerError, ConfigError, InterruptedRunError
 
 app = typer.Typer(

@@ -28,7 +28,8 @@ from balancer.comparison.balance_study import (
     study_round,
     summarize,
 )
-from balancer.config import Config, load_config
+from balancer.config import Config
+from balancer.config_file import load_config
 from balancer.rounds.runner import run_rounds
 from balancer.rounds.state import state_from_json
 from balancer.seeding import derive_seed

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from balancer.config import Config, build_config, config_difference, load_config
+from balancer.config import Config, config_difference
+from balancer.config_file import build_config, load_config
 from balancer.errors import ConfigError
 
 MINIMAL = {"archive": {"uri": "tiles"}, "selection": {"budget": 10}}

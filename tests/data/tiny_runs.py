@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from balancer.config import Config, build_config
+from balancer.config import Config
+from balancer.config_file import build_config
 from balancer.storage.filesystem import Store
 
 NETWORKS = Path(__file__).with_name("networks.py")

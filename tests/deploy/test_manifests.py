@@ -11,7 +11,8 @@ import pytest
 import ray
 import yaml
 
-from balancer.config import Config, build_config, load_config
+from balancer.config import Config
+from balancer.config_file import build_config, load_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MANIFESTS = sorted(DEPLOY.glob("*.yaml"))
