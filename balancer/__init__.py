@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from balancer.version import __version__
+
 if TYPE_CHECKING:
     from balancer.config import Config, SelectionConfig
     from balancer.config_file import build_config, load_config
     from balancer.rounds.runner import run_rounds
     from balancer.selection import farthest_point, select
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Config": "balancer.config",
@@ -29,6 +29,7 @@ _HOMES = {
 __all__ = [
     "Config",
     "SelectionConfig",
+    "__version__",
     "build_config",
     "farthest_point",
     "load_config",

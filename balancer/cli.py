@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from balancer import __version__
 from balancer.config_file import load_config
 from balancer.errors import BalancerError, ConfigError, InterruptedRunError
+from balancer.version import __version__
 
 app = typer.Typer(
     add_completion=False,

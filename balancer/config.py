@@ -1,6 +1,7 @@
 """The configuration tree of a run: strict sections with defaults, and a fingerprint.
 
-`balancer.config_file` reads it from YAML. No field holds a credential: object stores take theirs from the environment.
+`balancer.config_file` reads it from YAML. No field holds a credential: object stores take
+theirs from the environment.
 """
 
 from __future__ import annotations

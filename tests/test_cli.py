@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from balancer import __version__
 from balancer.cli import exit_with_codes, main
 from balancer.config import SelectionConfig
 from balancer.errors import DataError
 from balancer.selection import select
 from balancer.storage.filesystem import Store
 from balancer.storage.tile_metadata import MANIFEST_COLUMNS
+from balancer.version import __version__
 from tests.data.make_tiles import make_tiles, write_folder
 from tests.data.tiny_runs import frozen_tree
 from tests.selection.test_select import long_tailed

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from balancer import __version__
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection import select
@@ -16,6 +15,7 @@ from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
 from balancer.types import Manifest
+from balancer.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from balancer import __version__
 from balancer.config import Config, digest_json
 from balancer.rounds.convergence import stop_reason
 from balancer.rounds.state import (
@@ -31,6 +30,7 @@ from balancer.stages.train import train_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.types import RoundState
+from balancer.version import __version__
 
 FINAL = "final"
 MANIFEST_NAME = "manifest.parquet"

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from balancer import __version__
 from balancer.config import digest_json
 from balancer.errors import DataError
 from balancer.selection.pool import rows_of
@@ -22,6 +21,7 @@ from balancer.storage.ledger import new_attempt
 from balancer.storage.manifests import manifest_table, write_manifest
 from balancer.storage.tables import FileRecord, read_table
 from balancer.types import IdArray, Manifest, Selection, ShardRef
+from balancer.version import __version__
 
 PUBLISH = "publish"
 SHARD = "shard"

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import balancer.rounds.runner as runner
-from balancer import __version__, run_rounds
 from balancer.config import Config
 from balancer.errors import ConfigError, DataError, StorageError
 from balancer.rounds.runner import RunResult
@@ -27,6 +26,7 @@ from balancer.stages.publish import publish
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
 from balancer.types import Manifest, Selection
+from balancer.version import __version__, run_rounds
 from tests.data.make_tiles import bad_tiles, encode, make_tiles, tar_bytes, write_folder
 from tests.data.tiny_runs import Tree, frozen, read_json, snapshot, trained
 
