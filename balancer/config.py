@@ -124,6 +124,8 @@ class TrainingConfig(Section):
     """Rounds after 0 go on from the previous round's weights, or start anew."""
     num_workers: PositiveInt = 1
     cpus_per_worker: PositiveInt = 1
+    checkpoint_every: PositiveInt | None = None
+    """Epochs between checkpoints; a tenth of the epochs when absent. The last is always kept."""
     pool_tiles: PositiveInt = 32768
     """Decoded tiles that one worker mixes its batches from (pool_tiles * size^2 * 3 bytes)."""
 

@@ -26,6 +26,8 @@ from balancer.stages.tile_stream import TileGroup, TileStream
 from balancer.storage.filesystem import Store
 from balancer.types import EncoderRef
 
+CHECKPOINTS = 10
+"""Checkpoints of one training, unless `training.checkpoint_every` says otherwise."""
 MODEL, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
 
@@ -100,6 +102,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         world_size=world_size,
     )
     history = resumed.history
+    every = training.checkpoint_every or max(1, job.epochs // CHECKPOINTS)
 
     def on_epoch(report: EpochReport) -> None:
         figures = {
@@ -110,10 +113,14 @@ def train_worker(loop_config: dict[str, Any]) -> None:
             "unreadable": stream.num_unreadable,
         }
         history.append(figures)
+        if rank == 0:
+            ray.get(job.board.post.remote(figures))
+        # Reporting is a barrier and an upload: every rank takes the same decision.
+        if (report.epoch + 1) % every and report.epoch + 1 < job.epochs:
+            return
         if rank != 0:
             ray.train.report(figures)
             return
-        ray.get(job.board.post.remote(figures))
         with tempfile.TemporaryDirectory() as folder:
             _write_checkpoint(Path(folder), report, history)
             ray.train.report(figures, ray.train.Checkpoint.from_directory(folder))

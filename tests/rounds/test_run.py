@@ -26,7 +26,8 @@ from balancer.stages.publish import publish
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
 from balancer.types import Manifest, Selection
-from balancer.version import __version__, run_rounds
+from balancer import run_rounds
+from balancer.version import __version__
 from tests.data.make_tiles import bad_tiles, encode, make_tiles, tar_bytes, write_folder
 from tests.data.tiny_runs import Tree, frozen, read_json, snapshot, trained
 
