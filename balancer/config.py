@@ -20,6 +20,7 @@ Within = Literal["random", "nearest", "farthest-point"]
 ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
+Augmentation = Literal["batched", "lightly"]
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -116,6 +117,9 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     temperature: Annotated[float, Field(gt=0)] = 0.2
     projection_dim: PositiveInt = 64
+    augmentation: Augmentation = "batched"
+    """`batched`: lightly's distribution as whole-batch tensor operations, on any device;
+    `lightly`: lightly's own transform, one image at a time."""
     crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
     color_strength: Annotated[float, Field(ge=0)] = 0.1
     sample: PositiveInt | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from balancer.config import EncoderConfig, TrainingConfig
 from balancer.embedding.backbones import Backbone
+from balancer.embedding.lightly_views import LightlyViews
 from balancer.embedding.self_supervised import SelfSupervisedModel, feature_spread
 from balancer.embedding.transforms import OverheadViews
 
@@ -35,13 +36,14 @@ class SimCLR(SelfSupervisedModel):
         self.criterion = NTXentLoss(
             temperature=training.temperature, gather_distributed=gather_distributed
         )
-        self.views = OverheadViews(
+        batched = OverheadViews(
             image_size=encoder.image_size,
             crop_min_scale=training.crop_min_scale,
             color_strength=training.color_strength,
             mean=encoder.mean,
             std=encoder.std,
         )
+        self.views = LightlyViews(batched) if training.augmentation == "lightly" else batched
 
     def batch_loss(self, tiles: Tensor, seed: int) -> Tensor:
         """Return the contrastive loss between two views of each tile."""

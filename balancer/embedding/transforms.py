@@ -10,8 +10,8 @@ Engine: whole-batch tensor operations. lightly's transform handles one PIL image
 here resamples crop, mirror and turn of a whole batch in one `grid_sample` and applies brightness,
 contrast and saturation as one 3 x 4 matrix per tile. Measured at 64 px on one core (batch of 256,
 two views each): 4,950 tiles/s against 1,430, a ratio of 3.5, or 1.5 times the tiles/s of training
-`small-conv`; and it runs on the GPU, from an explicit seed. The tests compare the distribution with
-that of lightly's own transform.
+`small-conv` (`make bench` measures it again); and it runs on the GPU, from an explicit seed.
+`training.augmentation: lightly` takes lightly's own transform, which the tests compare with.
 
 Deviations from lightly: crops are not rounded to whole pixels, colour steps have a fixed order
 (brightness, contrast, saturation) and values are clipped to [0, 1] once at the end, not after each.

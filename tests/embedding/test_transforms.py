@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from balancer.embedding.lightly_views import LightlyViews
 from balancer.embedding.transforms import (
     OverheadViews,
     color_factors,
@@ -12,7 +13,6 @@ from balancer.embedding.transforms import (
     to_input,
 )
 from balancer.types import ByteArray
-from tests.embedding.lightly_views import LightlyViews
 
 HALF = (0.5, 0.5, 0.5)
 PLAIN = OverheadViews(4, crop_min_scale=1.0, color_strength=0.0, mean=(0, 0, 0), std=(1, 1, 1))

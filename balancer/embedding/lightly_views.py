@@ -1,4 +1,4 @@
-"""The slow oracle of the augmentation: lightly's own SimCLR transform, tile by tile."""
+"""lightly's own SimCLR transform, tile by tile: `training.augmentation: lightly`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from balancer.types import ByteArray
 
 
 class LightlyViews:
-    """The same two views from lightly's own transform, tile by tile on the CPU: the slow oracle."""
+    """Two views from lightly's transform, one PIL image at a time on the CPU.
+
+    The distribution of `OverheadViews`, and the oracle that its tests compare it with.
+
+    Args:
+        views: sizes, strengths and normalisation.
+    """
 
     def __init__(self, views: OverheadViews) -> None:
         self._transform = SimCLRTransform(
@@ -32,7 +38,9 @@ class LightlyViews:
             normalize={"mean": list(views.mean), "std": list(views.std)},
         )
 
-    def __call__(self, tiles: ByteArray, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, tiles: ByteArray | Tensor, seed: int, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
         """Return two views of (B, H, W, 3) uint8 tiles, each (B, 3, S, S) float32, normalised.
 
         lightly draws from the global generators of torch and numpy: both are seeded, and restored
@@ -42,7 +50,12 @@ class LightlyViews:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
-                pairs: Any = [self._transform(to_pil_image(tile)) for tile in tiles]
+                pairs: Any = [self._transform(to_pil_image(tile)) for tile in _arrays(tiles)]
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002
-        return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+        first, second = torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+        return first.to(device), second.to(device)
+
+
+def _arrays(tiles: ByteArray | Tensor) -> ByteArray:
+    return tiles.cpu().numpy() if isinstance(tiles, Tensor) else tiles
