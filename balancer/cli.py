@@ -115,9 +115,13 @@ def init(
 ) -> None:
     """Make the demo archive, unless it is there."""
     from balancer.demo.archive import write_archive
+    from balancer.stages.progress import Reporter
 
     try:
-        summary = write_archive(demo, total=tiles, seed=seed)
+        with Reporter().task("demo archive", tiles, "tiles") as advance:
+            summary = write_archive(
+                demo, total=tiles, seed=seed, on_progress=lambda _done, _total: advance(1, "")
+            )
     except ValueError as error:
         raise ConfigError(f"--tiles: {error}") from error
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")

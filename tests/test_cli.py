@@ -232,7 +232,7 @@ class TestRun:
 
         monkeypatch.setattr("balancer.rounds.runner.run_rounds", interrupt)
         assert call("run", config) == 5
-        assert call.err == "error: Stopped. Run the same command again to go on.\n"
+        assert "What is finished is kept; go on with the same command:" in call.err
 
 
 ADDRESS = ["--ray-address", "127.0.0.1:1"]

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.ray
 
 REPOSITORY = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-START_TIMEOUT_S, JOB_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 400.0, 30.0
+START_TIMEOUT_S, JOB_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 400.0, 20.0
 PORT_OPTIONS = (
     "--port",
     "--dashboard-agent-listen-port",
@@ -62,41 +62,36 @@ def head() -> Iterator[str]:
     dashboard, *ports = free_ports(1 + len(PORT_OPTIONS))
     # A short path, because the sockets in it may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    options = [f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)]
-    process = subprocess.Popen(
-        [
-            *(RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
-            *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
-            *(f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--disable-usage-stats"),
-            *(f"--object-store-memory={200 * 2**20}", "--ray-client-server-port=0"),
-            *options,
-        ],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    command = [
+        *(RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+        *("--include-dashboard=true", "--dashboard-host=127.0.0.1"),
+        *(f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--disable-usage-stats"),
+        f"--object-store-memory={200 * 2**20}",
+        *(f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)),
+    ]
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
     try:
         address = f"http://127.0.0.1:{dashboard}"
-        wait_until_up(f"{address}/api/version", process)
+        wait_until_up(f"{address}/api/version", process, folder / "head.log")
         yield address
     finally:
         process.terminate()  # with --block, the head ends everything that it started
-        try:
-            process.communicate(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+        with suppress(ProcessLookupError):  # nothing of the group is left
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate(timeout=STOP_TIMEOUT_S)
+        process.wait(STOP_TIMEOUT_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until_up(url: str, process: subprocess.Popen[str]) -> None:
+def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            assert process.stdout is not None
-            pytest.fail(f"ray start ended with {process.returncode}: {process.stdout.read()}")
+            pytest.fail(f"ray start ended with {process.returncode}: {log.read_text()}")
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
