@@ -89,7 +89,8 @@ class _Lines:
             self._print(now)
 
     def close(self) -> None:
-        self._print(time.monotonic())
+        if self._done:
+            self._print(time.monotonic())
 
     def _print(self, now: float) -> None:
         note = f", {self._note}" if self._note else ""

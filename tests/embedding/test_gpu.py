@@ -57,5 +57,6 @@ def test_health_is_measured_on_the_device() -> None:
     health = measure_health(
         backbone, tiles(64), OverheadViews(image_size=32), batch_size=32, seed=0, device="cuda"
     )
+    assert health is not None
     assert health.num_tiles == 64
     assert np.isfinite(health.effective_rank)
