@@ -24,11 +24,13 @@ from balancer.stages.measure import measure
 from balancer.stages.pool import open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
+from balancer.stages.remote_driver import is_client, run_on_cluster
 from balancer.stages.resources import ray_session
 from balancer.stages.select import SELECTED, select
 from balancer.stages.train import train_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
+from balancer.storage.sources import SourceShard
 from balancer.types import RoundState
 from balancer.version import __version__
 
@@ -79,31 +81,51 @@ def run_rounds(config: Config, *, reporter: Reporter | None = None) -> RunResult
         'runs/demo/manifest.parquet'
     """
     reporter = reporter or Reporter()
+    if is_client(config.ray.address):
+        with ray_session(config.ray):
+            result: RunResult = run_on_cluster(_open_and_drive, config)
+        return result
+    context, sources = _open(config, reporter)  # what is wrong is said before Ray starts
+    with ray_session(config.ray):
+        return _drive(context, *sources)
+
+
+def _open_and_drive(config: Config, reporter: Reporter) -> RunResult:
+    context, sources = _open(config, reporter)
+    return _drive(context, *sources)
+
+
+def _open(config: Config, reporter: Reporter) -> tuple[RunContext, tuple[list[SourceShard], str]]:
+    """List the archive, and start or continue the run's records."""
     store = Store(config.storage)
     ledger = Ledger(store, store.absolute(config.out))
-    context = RunContext(config, store, ledger, reporter)
     sources, digest = discover_sources(store, config.archive)
     ledger.open_run({"config": config.frozen_part(), "input": digest}, __version__)
-    with ray_session(config.ray):
-        catalog = build_catalog(context, sources, digest)
-        budget = config.selection.resolve(catalog.num_tiles)
-        state = RoundState(index=-1, seed=config.seed, config_fingerprint=config.fingerprint())
-        reference: Reference | None = None
-        reason = "all rounds are done"
-        payload: Record = {}
-        for index in range(config.rounds):
-            before = state.measures if state.manifest else None
-            committed = ledger.read_commit(context.round_name(index))
-            payload = committed or run_round(context, catalog, state, reference, budget)
-            state = state_from_json(payload, ledger)
-            reference = reference or reference_from_json(payload, state, ledger)
-            for warning in payload["warnings"]:
-                reporter.warn(warning)
-            frozen = config.encoder.kind == "frozen"
-            stop = stop_reason(state.measures, before, config.convergence, frozen=frozen)
-            if stop is not None:
-                reason = stop
-                break
+    return RunContext(config, store, ledger, reporter), (sources, digest)
+
+
+def _drive(context: RunContext, sources: list[SourceShard], digest: str) -> RunResult:
+    """Run the rounds in a process that is connected to Ray."""
+    config, ledger, reporter = context.config, context.ledger, context.reporter
+    catalog = build_catalog(context, sources, digest)
+    budget = config.selection.resolve(catalog.num_tiles)
+    state = RoundState(index=-1, seed=config.seed, config_fingerprint=config.fingerprint())
+    reference: Reference | None = None
+    reason = "all rounds are done"
+    payload: Record = {}
+    for index in range(config.rounds):
+        before = state.measures if state.manifest else None
+        committed = ledger.read_commit(context.round_name(index))
+        payload = committed or run_round(context, catalog, state, reference, budget)
+        state = state_from_json(payload, ledger)
+        reference = reference or reference_from_json(payload, state, ledger)
+        for warning in payload["warnings"]:
+            reporter.warn(warning)
+        frozen = config.encoder.kind == "frozen"
+        stop = stop_reason(state.measures, before, config.convergence, frozen=frozen)
+        if stop is not None:
+            reason = stop
+            break
     return _finish(context, state, reason, payload)
 
 
