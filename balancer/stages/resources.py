@@ -26,6 +26,8 @@ QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # Ray's C++ side prints a misleading error about Ray Data's own actors (ray#53727).
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Several workers share the cores: threads that wait for others should sleep, not spin.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Ray 2.60 otherwise prints a FutureWarning about devices of zero-GPU workers.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
