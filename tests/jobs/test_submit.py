@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -56,9 +57,17 @@ def environment() -> dict[str, str]:
     return kept | QUIET | {"RAY_AUTH_MODE": "disabled"}
 
 
-@pytest.fixture
-def head() -> Iterator[str]:
-    """Start a head in a process group of its own; return its dashboard's address."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Addresses of a head: for `ray job submit`, and for Ray Client."""
+
+    dashboard: str
+    client: str
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """Start a head in a process group of its own."""
     dashboard, *ports = free_ports(1 + len(PORT_OPTIONS))
     # A short path, because the sockets in it may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
@@ -76,7 +85,8 @@ def head() -> Iterator[str]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         wait_until_up(f"{address}/api/version", process, folder / "head.log")
-        yield address
+        client = ports[PORT_OPTIONS.index("--ray-client-server-port")]
+        yield Head(address, f"ray://127.0.0.1:{client}")
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -100,11 +110,26 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"The dashboard did not answer at {url} within {START_TIMEOUT_S} s")
 
 
-def submit(head: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write tiles and a configuration with a frozen encoder."""
+
+    def write(name: str, data: bytes) -> None:
+        path = tmp_path / "tiles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    write_folder(write, make_tiles())
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
+    return path
+
+
+def submit(head: Head, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Submit `jobs/balance.py` from the repository and wait for its end."""
     return subprocess.run(
         [
-            *(str(RAY), "job", "submit", "--address", head, "--working-dir", "."),
+            *(str(RAY), "job", "submit", "--address", head.dashboard, "--working-dir", "."),
             *("--", sys.executable, "-m", "jobs.balance", *arguments),
         ],
         env=environment(),
@@ -117,16 +142,8 @@ def submit(head: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_submitted_job_writes_the_manifest(head: str, tmp_path: Path) -> None:
-    def write(name: str, data: bytes) -> None:
-        path = tmp_path / "tiles" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    write_folder(write, make_tiles())
-    config, out = tmp_path / "run.yaml", tmp_path / "run"
-    config.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
-
+def test_a_submitted_job_writes_the_manifest(head: Head, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
     done = submit(head, "--config", str(config), "--out", str(out), "--set", "selection.budget=5")
     assert done.returncode == 0, done.stdout
     assert "succeeded" in done.stdout
@@ -134,3 +151,30 @@ def test_a_submitted_job_writes_the_manifest(head: str, tmp_path: Path) -> None:
     assert pq.read_table(out / "manifest.parquet").num_rows == 5
     assert (out / "report.html").exists()
     assert read_json(Store(), str(out), "final", "COMMIT.json")["rounds"] == 1
+
+
+def test_a_client_runs_the_driver_on_the_cluster(head: Head, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run_as_client(head, config, "--out", str(out), "--set", "selection.budget=5")
+    assert done.returncode == 0, done.stdout
+    assert "embed round 0: " in done.stdout
+    assert pq.read_table(out / "manifest.parquet").num_rows == 5
+
+    refused = run_as_client(head, config, "--out", "relative/run")
+    assert refused.returncode == 2
+    assert "out must be a URI or an absolute path that all nodes share" in refused.stdout
+
+
+def run_as_client(head: Head, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the main job through Ray Client."""
+    command = [sys.executable, "-m", "jobs.balance", "--config", str(config)]
+    return subprocess.run(
+        [*command, "--ray-address", head.client, *arguments],
+        env=environment(),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=JOB_TIMEOUT_S,
+        check=False,
+    )
