@@ -147,7 +147,6 @@ class Selection:
     distance: FloatArray
     weight: DoubleArray
     reason: IdArray
-    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tile_ids)

@@ -107,8 +107,21 @@ def class_balance(
     )
 
 
-def count_labels(labels: Sequence[str], classes: Sequence[str]) -> IntArray:
-    """Return the (C,) counts of `classes` among `labels`."""
+def class_name(value: object) -> str | None:
+    """Return a label as text; None for no label. Whole floats read as integers.
+
+    >>> class_name(1.0), class_name("river"), class_name(None)
+    ('1', 'river', None)
+    """
+    if value is None or value != value:  # NaN is no label either
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def count_labels(labels: Sequence[str | None], classes: Sequence[str]) -> IntArray:
+    """Return the (C,) counts of `classes` among `labels`; tiles without a label do not count."""
     index: Mapping[str, int] = {name: i for i, name in enumerate(classes)}
-    numbers = np.array([index[label] for label in labels], dtype=np.int64)
+    numbers = np.array([index[label] for label in labels if label is not None], dtype=np.int64)
     return np.bincount(numbers, minlength=len(classes)).astype(np.int64)

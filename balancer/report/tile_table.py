@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from balancer.errors import DataError
+from balancer.imbalance.measures import class_name
 from balancer.report.content import GroupSizes
 from balancer.report.run_files import RunFiles
 from balancer.seeding import derive_seed, hash_ids
@@ -62,7 +63,7 @@ def read_tile_table(
         picked[positions(ids, np.array(manifest["tile_id"].to_pylist(), dtype=np.str_))] = True
     labels = None
     if label is not None and label in places.column_names:
-        values = [str(value) for value in places[label].to_pylist()]
+        values = [class_name(value) or UNLABELED for value in places[label].to_pylist()]
         labels = np.array(values, dtype=np.str_)
     return TileTable(
         places, ids, cluster, picked, labels, hash_ids(ids, derive_seed(seed, "report"))
@@ -78,6 +79,10 @@ def cluster_sizes(tiles: TileTable) -> GroupSizes | None:
     selected = np.bincount(tiles.cluster[known & tiles.picked], minlength=len(archive))
     names = tuple(map(str, range(len(archive))))
     return GroupSizes(names, archive.astype(np.int64), selected.astype(np.int64))
+
+
+UNLABELED = "(no label)"
+"""Stands for tiles without a label in the page's figures."""
 
 
 def class_sizes(tiles: TileTable, random: Mapping[str, float] | None) -> GroupSizes | None:
@@ -112,6 +117,7 @@ def positions(ids: IdArray, wanted: IdArray) -> IntArray:
     if len(absent):
         raise DataError(
             f"Every tile of a round must be in the run's catalog; {str(wanted[absent[0]])!r} is "
-            f"not ({len(absent)} in all). Run `balancer verify` on the run."
+            f"not ({len(absent)} in all). Delete the round's folder and "
+            f"run the same command again."
         )
     return rows

@@ -81,6 +81,5 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         "seed": request.seed,
         "round": 0,
         "code_version": __version__,
-        "notes": list(picked.notes),
     }
     return write_manifest(store, store.absolute(request.out), manifest_table(picked), footer)

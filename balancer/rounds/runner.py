@@ -16,7 +16,7 @@ from balancer.rounds.state import (
     state_from_json,
     state_to_json,
 )
-from balancer.stages.catalog import Catalog, build_catalog, discover_sources
+from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.context import RunContext
 from balancer.stages.embed import embed_archive
@@ -24,7 +24,7 @@ from balancer.stages.measure import measure
 from balancer.stages.pool import open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
-from balancer.stages.remote_driver import is_client, run_on_cluster
+from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
 from balancer.stages.resources import ray_session
 from balancer.stages.select import SELECTED, select
 from balancer.stages.train import train_encoder
@@ -81,6 +81,7 @@ def run_rounds(config: Config, *, reporter: Reporter | None = None) -> RunResult
         'runs/demo/manifest.parquet'
     """
     reporter = reporter or Reporter()
+    require_shared_paths(config)
     if is_client(config.ray.address):
         with ray_session(config.ray):
             result: RunResult = run_on_cluster(_open_and_drive, config)
@@ -100,7 +101,9 @@ def _open(config: Config, reporter: Reporter) -> tuple[RunContext, tuple[list[So
     store = Store(config.storage)
     ledger = Ledger(store, store.absolute(config.out))
     sources, digest = discover_sources(store, config.archive)
-    ledger.open_run({"config": config.frozen_part(), "input": digest}, __version__)
+    started = check_sources(ledger, sources)
+    spec = {"config": config.frozen_part(), "input": digest}
+    ledger.open_run(spec, __version__, started=started)
     return RunContext(config, store, ledger, reporter), (sources, digest)
 
 

@@ -10,7 +10,6 @@ from balancer.clustering.kmeans import default_num_clusters, fit
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
-from balancer.selection.farthest_point import row_ids
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
 from balancer.types import Clustering, FloatArray, IdArray, Selection
@@ -30,7 +29,7 @@ def select(
     Args:
         embeddings: (N, D) numbers, finite; converted to float32.
         selection: the budget as a number (default strategy), or the whole `SelectionConfig`.
-        ids: (N,) unique ids; zero-padded row numbers when absent.
+        ids: (N,) unique ids; row numbers as text when absent.
         seed: decides the first picks and the clustering.
         normalize: L2-normalise the rows first, which makes distances cosine distances.
         clustering: settings of k-means for the strategies that cluster.
@@ -81,7 +80,9 @@ def prepare(
             f"Embeddings must be a matrix of N > 0 rows and D > 0 columns; "
             f"got shape {points.shape}."
         )
-    names = row_ids(len(points)) if ids is None else np.asarray(ids, dtype=np.str_)
+    names = (
+        np.arange(len(points)).astype(np.str_) if ids is None else np.asarray(ids, dtype=np.str_)
+    )
     if names.shape != (len(points),):
         raise ValueError(f"There must be one id per row ({len(points)}); got {names.shape}.")
     ordered = np.sort(names)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balancer.clustering.assignment import assign
 from balancer.config import SelectionConfig, Strategy, Within
 from balancer.seeding import derive_seed
 from balancer.selection.farthest_point import Candidate, greedy_picks
@@ -96,7 +97,7 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Pick most of the budget per cluster with farthest-point inside, the rest globally.
 
     The global part is farthest-point over the whole pool, given the per-cluster picks; its tiles
-    weigh 1 because their picking has no sampling rate.
+    weigh 1, the others their cluster's remaining size over its per-cluster picks.
     """
     clustering = _clustering(settings, "hybrid")
     num_global = round(settings.global_share * budget)
@@ -107,16 +108,23 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
     weights = clustering.sizes[base.cluster] / quota.counts[base.cluster]
     if num_global == 0:
         return _selection(base.ids, base.cluster, base.distance, weights, "hybrid:per-cluster")
+    if num_global == budget:
+        return select_farthest_point(pool, budget, settings)
     start = pool.start_farthest_point(pool.vectors(base.ids), base.ids.tolist())
     assert start is not None  # the budget does not exceed the rows
     picks = _global_picks(pool, num_global, start, fresh=False)
     ids = np.array([pick.tile_id for pick in picks])
+    # Global picks are taken with certainty: each stands for itself, and the picks of its cluster
+    # for the rest of it, so that the weights add up to the rows.
+    globally, _ = assign(np.stack([pick.vector for pick in picks]), clustering.centroids)
+    rest = clustering.sizes - np.bincount(globally, minlength=clustering.num_clusters)
+    weights = rest[base.cluster] / quota.counts[base.cluster]
     distances = np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32))
     reasons = ["hybrid:per-cluster"] * len(base.ids) + ["hybrid:farthest-point"] * num_global
     return Selection(
         tile_ids=np.concatenate([base.ids, ids]),
         shard_ids=np.full(len(reasons), ""),
-        cluster=np.concatenate([base.cluster, np.full(num_global, -1, np.int64)]),
+        cluster=np.concatenate([base.cluster, globally]),
         distance=np.concatenate([base.distance, distances]),
         weight=np.concatenate([weights, np.ones(num_global)]),
         reason=np.array(reasons),

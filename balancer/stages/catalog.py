@@ -13,6 +13,7 @@ import pyarrow as pa
 from balancer.config import ArchiveConfig, digest_json
 from balancer.errors import ConfigError, DataError
 from balancer.imbalance.long_tail import long_tailed_pool
+from balancer.imbalance.measures import class_name
 from balancer.stages.context import RunContext
 from balancer.stages.tasks import run_tasks
 from balancer.storage.filesystem import Store
@@ -27,6 +28,7 @@ STAGE = "catalog"
 FOLDER_LABEL = "label"
 """Column in which folder names come as labels."""
 EXAMPLES = 3
+LISTED_SOURCES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,31 @@ def discover_sources(store: Store, archive: ArchiveConfig) -> tuple[list[SourceS
     return sources, digest_json([source.shard_id for source in sources])
 
 
+def check_sources(ledger: Ledger, sources: Sequence[SourceShard]) -> bool:
+    """Tell whether the catalog is committed; refuse other sources than it was made from.
+
+    Raises:
+        ConfigError: listing what was added, removed or changed.
+    """
+    committed = ledger.read_commit(STAGE)
+    if committed is None:
+        return False
+    before = {shard_id: (uri, etag) for shard_id, uri, etag in committed["sources"]}
+    now = {source.shard_id: (source.uri, source.etag) for source in sources}
+    gone = [f"- {uri} ({etag})" for key, (uri, etag) in before.items() if key not in now]
+    new = [f"+ {uri} ({etag})" for key, (uri, etag) in now.items() if key not in before]
+    if gone or new:
+        more = len(gone) + len(new) - LISTED_SOURCES
+        lines = [*gone, *new][:LISTED_SOURCES] + ([f"and {more} more"] if more > 0 else [])
+        raise ConfigError(
+            f"The run {ledger.run_uri} must be continued with the archive it was started with; "
+            f"shards removed (-) and added (+), with their versions:\n  "
+            + "\n  ".join(lines)
+            + "\nRestore the files, or start another run with another --out."
+        )
+    return True
+
+
 def build_catalog(context: RunContext, sources: Sequence[SourceShard], digest: str) -> Catalog:
     """Index what is not indexed yet, check the whole, and commit it.
 
@@ -75,16 +102,19 @@ def build_catalog(context: RunContext, sources: Sequence[SourceShard], digest: s
     """
     committed = context.ledger.read_commit(STAGE)
     if committed is None:
-        records = _index(context, sources, digest)
+        records = _index(context, sources)
         committed = _commit(context, sources, records, digest)
     return _catalog(context.ledger, committed)
 
 
-def _index(context: RunContext, sources: Sequence[SourceShard], digest: str) -> list[Record]:
+def _index(context: RunContext, sources: Sequence[SourceShard]) -> list[Record]:
     archive = context.config.archive
-    done = context.ledger.stage(STAGE).completed_all(digest)
+    # A shard's catalog depends on the shard and on these keys, not on the rest of the archive.
+    keys = [archive.id_column, archive.image_column]
+    inputs = {source.shard_id: digest_json([source.shard_id, *keys]) for source in sources}
+    done = context.ledger.stage(STAGE).completed_all(inputs)
     missing = [source for source in sources if source.shard_id not in done]
-    arguments = [(context.ledger, source, archive, digest) for source in missing]
+    arguments = [(context.ledger, source, archive, inputs[source.shard_id]) for source in missing]
     with context.reporter.task("catalog", len(sources), "shards") as advance:
         advance(len(sources) - len(missing), "")
         for number, record in run_tasks(index_source, arguments):
@@ -147,9 +177,11 @@ def _commit(
             continue
         shards.append(_shard_entry(source, record, table))
         if label is not None and label in table.column_names:
-            labels.update(str(value) for value in table[label].to_pylist())
+            named = (class_name(value) for value in table[label].to_pylist())
+            labels.update(name for name in named if name is not None)
     facts: dict[str, Any] = {
         "inputs": digest,
+        "sources": [[source.shard_id, source.uri, source.etag] for source in sources],
         "shards": shards,
         "quarantine": [record["quarantine"] for record in records],
         "reasons": dict(sum((Counter(record["reasons"]) for record in records), Counter())),
@@ -178,7 +210,9 @@ def _commit(
         uri = stage.data_uri("holdout", new_attempt(), "parquet")
         file = write_table(context.store, uri, holdout)
         facts["holdout"] = {"path": context.ledger.relative(uri), "sha256": file.sha256}
-    if not shards:
+    if shards:
+        context.config.selection.resolve(facts["num_tiles"])  # before anything is fixed
+    else:
         raise DataError(
             f"The archive {context.config.archive.uri} must hold at least one readable tile; "
             f"got none ({facts['num_quarantined']} unreadable)."
@@ -233,7 +267,13 @@ def _pool(
         promote_options="permissive",
     )
     ids = np.array(whole["tile_id"].to_pylist())
-    classes = np.array([str(value) for value in whole[label].to_pylist()])
+    names = [class_name(value) for value in whole[label].to_pylist()]
+    if None in names:
+        raise ConfigError(
+            f"archive.long_tail needs a label for every tile; {names.count(None)} of "
+            f"{len(names)} have none in {label!r}. Label or remove them."
+        )
+    classes = np.array(names)
     pool, held = long_tailed_pool(ids, classes, archive.long_tail)
     chosen = set(ids[pool].tolist())
     masks = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
-from balancer.config import EncoderConfig
+from balancer.config import EncoderConfig, digest_json
 from balancer.embedding.backbones import Backbone, build_backbone
-from balancer.embedding.weights import parse_weights, state_from_numpy
-from balancer.errors import ConfigError
+from balancer.embedding.weights import parse_weights, state_from_numpy, state_to_numpy
+from balancer.errors import ConfigError, DataError
 from balancer.storage.checkpoints import load_encoder
 from balancer.storage.filesystem import Store
 from balancer.types import EncoderRef
@@ -31,9 +33,23 @@ def build_initial(store: Store, config: EncoderConfig, seed: int) -> Backbone:
 def load_trained(store: Store, encoder: EncoderRef, config: EncoderConfig, seed: int) -> Backbone:
     """Build the backbone of a trained or frozen encoder of this run."""
     if encoder.kind == "frozen":
-        return build_initial(store, config, seed)
+        backbone = build_initial(store, config, seed)
+        if frozen_fingerprint(config, backbone) != encoder.fingerprint:
+            raise DataError(
+                "A frozen encoder must stay as it was when the run began; its weights have other "
+                "bytes now. Restore the weights file or the factory, or use another --out."
+            )
+        return backbone
     state, _ = load_encoder(store, encoder.uri)
     return build_backbone(config, load_state=state_from_numpy(state))
+
+
+def frozen_fingerprint(config: EncoderConfig, backbone: Backbone) -> str:
+    """Return the fingerprint of a frozen encoder: its configuration and every weight."""
+    digest = hashlib.sha256()
+    for name, array in sorted(state_to_numpy(backbone.network).items()):
+        digest.update(name.encode() + array.tobytes())
+    return digest_json([config.model_dump(mode="json"), digest.hexdigest()])
 
 
 def worker_device() -> torch.device:

@@ -8,6 +8,7 @@ from balancer.config import Config
 from balancer.distances import l2_normalize
 from balancer.embedding.inference import embed_tiles
 from balancer.errors import ConfigError
+from balancer.imbalance.measures import class_name
 from balancer.stages.catalog import STAGE, Catalog
 from balancer.stages.encoders import load_trained, set_threads, worker_device
 from balancer.stages.tasks import run_tasks
@@ -69,7 +70,7 @@ def embed_table(
         device=device,
     )
     ids = np.array(table["tile_id"].to_pylist())[rows]
-    return ids, features, np.array([str(v) for v in table[label].to_pylist()])[rows]
+    return ids, features, np.array([str(class_name(v)) for v in table[label].to_pylist()])[rows]
 
 
 def read_round(store: Store, state: RoundState, *, normalize: bool) -> tuple[IdArray, FloatArray]:
@@ -97,5 +98,7 @@ def labels_of(store: Store, catalog: Catalog, ids: IdArray) -> IdArray:
             columns=["tile_id", catalog.label_column],
         )
         values = table[catalog.label_column].to_pylist()
-        known.update(zip(table["tile_id"].to_pylist(), map(str, values), strict=True))
+        known.update(
+            zip(table["tile_id"].to_pylist(), map(str, map(class_name, values)), strict=True)
+        )
     return np.array([known[name] for name in ids.tolist()])

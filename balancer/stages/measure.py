@@ -13,6 +13,7 @@ from balancer.clustering.assignment import assign
 from balancer.imbalance.measures import (
     churn,
     class_balance,
+    class_name,
     count_labels,
     effective_number,
     gini,
@@ -56,7 +57,7 @@ def measure(
     """
     names = list(catalog.label_counts)
     archive_counts = np.array([catalog.label_counts[name] for name in names], dtype=np.int64)
-    labels = _labels(rows, catalog.label_column)
+    labels = _labels(rows, catalog)
     ids = np.array(rows["tile_id"].to_pylist())
 
     def classes(counts: IntArray) -> dict[str, Any] | None:
@@ -75,7 +76,7 @@ def measure(
         found = _balance(counts) | {"covering_radius": pool.covering_radii(vectors)}
         found["classes"] = None
         if labels is not None:
-            mine = labels[rows_of(ids, picked.tile_ids)].tolist()
+            mine = [labels[row] for row in rows_of(ids, picked.tile_ids)]
             found["classes"] = classes(count_labels(mine, names))
         if name.startswith(f"{RANDOM}-"):
             repeats.append(found)
@@ -105,10 +106,13 @@ def _balance(counts: IntArray) -> dict[str, Any]:
     }
 
 
-def _labels(rows: pa.Table, column: str | None) -> IdArray | None:
-    if column is None or column not in rows.column_names:
+def _labels(rows: pa.Table, catalog: Catalog) -> list[str | None] | None:
+    column = catalog.label_column
+    if column is None or not catalog.label_counts:
         return None
-    return np.array([str(value) for value in rows[column].to_pylist()])
+    if column not in rows.column_names:  # none of the picked tiles has a label
+        return [None] * rows.num_rows
+    return [class_name(value) for value in rows[column].to_pylist()]
 
 
 def _combine(trees: Sequence[Any], reduce: Callable[[Sequence[float]], Any]) -> Any:  # noqa: ANN401 - JSON

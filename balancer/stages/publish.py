@@ -88,7 +88,6 @@ def publish(
             "seed": config.seed,
             "round": round_index,
             "code_version": __version__,
-            "notes": list(selection.notes),
             **lineage,
         }
         attempt = new_attempt()

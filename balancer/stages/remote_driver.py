@@ -56,18 +56,27 @@ def is_client(address: str) -> bool:
     return address.startswith(CLIENT_SCHEME)
 
 
-def run_on_cluster(driver: Callable[[Config, Reporter], Any], config: Config) -> Any:  # noqa: ANN401 - the driver's result
-    """Run `driver(config, reporter)` as a task of the connected cluster and return its result.
+def require_shared_paths(config: Config) -> None:
+    """Refuse relative paths for a run on a cluster.
+
+    A submitted job works in a copy of the working directory that is thrown away, and other nodes
+    have other directories.
 
     Raises:
-        ConfigError: paths that mean nothing on the cluster.
+        ConfigError: naming the key.
     """
+    if config.ray.address == "local":
+        return
     for name, uri in (("archive.uri", config.archive.uri), ("out", config.out)):
         if "://" not in uri and not PurePosixPath(uri).is_absolute():
             raise ConfigError(
-                f"With ray.address {CLIENT_SCHEME}... the driver works on the cluster, so {name} "
+                f"With ray.address={config.ray.address} the run works on a cluster, so {name} "
                 f"must be a URI or an absolute path that all nodes share; got {uri!r}."
             )
+
+
+def run_on_cluster(driver: Callable[[Config, Reporter], Any], config: Config) -> Any:  # noqa: ANN401 - the driver's result
+    """Run `driver(config, reporter)` as a task of the connected cluster and return its result."""
     relay: Any = ray.remote(TextRelay).options(num_cpus=0).remote()
     task = ray.remote(_drive).options(num_cpus=0, max_retries=0).remote(driver, config, relay)
     done: list[Any] = []

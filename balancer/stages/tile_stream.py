@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,30 @@ class TileGroup:
     uri: str
     sha256: str
     rows: IntArray
+
+
+def split_groups(groups: Sequence[TileGroup], count: int) -> tuple[TileGroup, ...]:
+    """Halve the largest groups until there are `count`, so that every worker gets one.
+
+    Raises:
+        DataError: fewer tiles than `count`.
+    """
+    found = list(groups)
+    while len(found) < count:
+        largest = max(range(len(found)), key=lambda number: len(found[number].rows))
+        group = found[largest]
+        if len(group.rows) < 2:
+            raise DataError(
+                f"Training on {count} workers needs at least as many tiles; got {len(found)}. "
+                f"Use fewer training.num_workers, with another --out."
+            )
+        middle = len(group.rows) // 2
+        halves = [
+            replace(group, rows=group.rows[:middle]),
+            replace(group, rows=group.rows[middle:]),
+        ]
+        found[largest : largest + 1] = halves
+    return tuple(found)
 
 
 def decode_rows(

@@ -18,16 +18,21 @@ from ray.train.torch import TorchTrainer
 from balancer.config import Config, digest_json
 from balancer.embedding.health import measure_health
 from balancer.embedding.transforms import OverheadViews
-from balancer.embedding.weights import state_to_numpy
 from balancer.errors import DataError
-from balancer.seeding import child_generator, derive_seed
+from balancer.seeding import child_generator, derive_seed, hash_ids
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
-from balancer.stages.encoders import build_initial, load_trained, set_threads, worker_device
-from balancer.stages.resources import gpus_per_worker, plain_errors
+from balancer.stages.encoders import (
+    build_initial,
+    frozen_fingerprint,
+    load_trained,
+    set_threads,
+    worker_device,
+)
+from balancer.stages.resources import gpus_per_worker
 from balancer.stages.tasks import run_tasks
-from balancer.stages.tile_stream import TileGroup, decode_rows
+from balancer.stages.tile_stream import TileGroup, decode_rows, split_groups
 from balancer.stages.train_worker import (
     ProgressBoard,
     TrainingJob,
@@ -38,7 +43,7 @@ from balancer.storage.checkpoints import save_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import new_attempt
 from balancer.storage.tables import FileRecord, read_table
-from balancer.types import EncoderRef, Manifest, ShardRef
+from balancer.types import EncoderRef, IntArray, Manifest, ShardRef, UInt64Array
 
 TRAIN = "train"
 KEY = "encoder"
@@ -96,7 +101,9 @@ def train_encoder(
     inputs = digest_json(
         [
             config.encoder.model_dump(mode="json"),
-            None if frozen else config.training.model_dump(mode="json"),
+            None
+            if frozen
+            else config.training.model_dump(mode="json", exclude={"checkpoint_every"}),
             config.seed,
             None if frozen else round_index,
             manifest.selection_fingerprint if manifest and not frozen else catalog.fingerprint,
@@ -112,7 +119,9 @@ def train_encoder(
         if frozen:
             file, history = _describe_frozen(context.store, prefix, config), list[Any]()
         else:
-            groups = _training_groups(context, catalog, manifest)
+            groups = split_groups(
+                _training_groups(context, catalog, manifest), config.training.num_workers
+            )
             job = _job(context, groups, round_index, seed, start)
             file, history = _train(context, job, f"train-{inputs}", round_index, prefix)
         encoder = EncoderRef(prefix, config.encoder.kind, 0, inputs)
@@ -123,7 +132,7 @@ def train_encoder(
             inputs=inputs,
             file=file,
             dim=assessed["dim"],
-            fingerprint=digest_json([inputs, assessed["weights"]]) if frozen else inputs,
+            fingerprint=assessed["fingerprint"] if frozen else inputs,
             history=history,
             health=assessed["health"],
             warnings=assessed["warnings"],
@@ -145,24 +154,37 @@ def _training_groups(
         order = np.lexsort((table["offset"].to_numpy(), np.array(table["uri"].to_pylist())))
         pieces = np.array_split(order, max(1, -(-len(order) // MANIFEST_GROUP)))
         return tuple(TileGroup(manifest.uri, manifest.sha256, piece) for piece in pieces)
-    sample = context.config.training.sample
-    share = 1.0 if sample is None else min(1.0, sample / catalog.num_tiles)
     seed = derive_seed(context.config.seed, "training-sample")
+    return _sample_groups(context.store, catalog.shards, context.config.training.sample, seed)
+
+
+def _sample_groups(
+    store: Store, shards: Sequence[ShardRef], count: int | None, seed: int
+) -> tuple[TileGroup, ...]:
+    """Return the `count` tiles with the lowest hashes, the same for any sharding, by shard."""
+    if count is None or count >= sum(shard.num_tiles for shard in shards):
+        whole = [np.arange(shard.num_tiles) for shard in shards]
+    else:
+        parts = dict(run_tasks(lowest_in_shard, [(store, s, count, seed) for s in shards]))
+        limit = np.sort(np.concatenate([hashes for _, hashes in parts.values()]))[count - 1]
+        whole = [
+            np.sort(rows[hashes <= limit]) for rows, hashes in (parts[n] for n in sorted(parts))
+        ]
     return tuple(
-        group
-        for shard in catalog.shards
-        if len((group := _sample_group(context.store, shard, share, seed)).rows)
+        TileGroup(shard.catalog_uri, shard.sha256, rows)
+        for shard, rows in zip(shards, whole, strict=True)
+        if len(rows)
     )
 
 
-def _sample_group(store: Store, shard: ShardRef, share: float, seed: int) -> TileGroup:
-    """Take the same share of every shard, so that a sample is spread like the archive."""
-    if share >= 1:
-        return TileGroup(shard.catalog_uri, shard.sha256, np.arange(shard.num_tiles))
+def lowest_in_shard(
+    store: Store, shard: ShardRef, count: int, seed: int
+) -> tuple[IntArray, UInt64Array]:
+    """Return rows and hashes of a shard's `count` lowest hashes (runs on a worker)."""
     table = read_table(store, shard.catalog_uri, sha256=shard.sha256, columns=["tile_id"])
     ids = np.array(table["tile_id"].to_pylist())
-    rows = np.sort(lowest_hashes(ids, max(1, round(share * len(ids))), seed=seed))
-    return TileGroup(shard.catalog_uri, shard.sha256, rows)
+    rows = lowest_hashes(ids, count, seed=seed)
+    return rows, hash_ids(ids[rows], seed)
 
 
 def _job(
@@ -246,9 +268,11 @@ def _fit(trainer: TorchTrainer, board: Any, on_news: Any) -> ray.train.Result:  
         thread.join(POLL_S)
         for news in ray.get(board.take.remote()):
             on_news(news)
-    with plain_errors():
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
+    failure = ray.get(board.error.remote())
+    if failure is not None:
+        raise failure
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
     return outcome[0]
 
 
@@ -263,15 +287,20 @@ def _assess(context: RunContext, catalog: Catalog, encoder: EncoderRef) -> dict[
     rng = child_generator(context.config.seed, "health-shards")
     count = min(HEALTH_SHARDS, len(catalog.shards))
     chosen = sorted(rng.choice(len(catalog.shards), count, replace=False).tolist())
-    shards = [catalog.shards[number] for number in chosen]
-    arguments = [(context.store, context.config, encoder, shards)]
+    groups = _sample_groups(
+        context.store,
+        [catalog.shards[number] for number in chosen],
+        HEALTH_TILES,
+        derive_seed(context.config.seed, "health"),
+    )
+    arguments = [(context.store, context.config, encoder, groups)]
     gpus = gpus_per_worker(context.config.ray)
     [(_, assessed)] = run_tasks(assess_encoder, arguments, num_gpus=gpus)
     return dict(assessed)
 
 
 def assess_encoder(
-    store: Store, config: Config, encoder: EncoderRef, shards: Sequence[ShardRef]
+    store: Store, config: Config, encoder: EncoderRef, groups: Sequence[TileGroup]
 ) -> dict[str, Any]:
     """Measure an encoder's health on a sample of tiles (runs on a worker)."""
     set_threads(config.embedding.cpus_per_worker)
@@ -280,18 +309,12 @@ def assess_encoder(
         backbone = build_initial(store, config.encoder, config.seed).to(device)
     else:
         backbone = load_trained(store, encoder, config.encoder, config.seed).to(device)
-    share = HEALTH_TILES / sum(shard.num_tiles for shard in shards)
-    seed = derive_seed(config.seed, "health")
     parts = []
-    for shard in shards:
-        group = _sample_group(store, shard, share, seed)
+    for group in groups:
         table = read_table(store, group.uri, sha256=group.sha256)
         parts.append(decode_rows(store, table, group.rows, config.encoder.image_size)[0])
     tiles = np.concatenate(parts)
     encoder_config, training = config.encoder, config.training
-    digest = hashlib.sha256()
-    for name, array in sorted(state_to_numpy(backbone.network).items()):
-        digest.update(name.encode() + array.tobytes())
     health: dict[str, float] = {}
     warnings = ["Too few tiles to measure the embedding's health."]
     if len(tiles) > 1:
@@ -307,14 +330,14 @@ def assess_encoder(
             tiles,
             views,
             batch_size=config.embedding.batch_size,
-            seed=seed,
+            seed=derive_seed(config.seed, "health"),
             device=device,
         )
         if measured is not None:
             health, warnings = asdict(measured), measured.warnings()
     return {
         "dim": backbone.dim,
-        "weights": digest.hexdigest(),
+        "fingerprint": frozen_fingerprint(config.encoder, backbone),
         "health": health,
         "warnings": warnings,
     }

@@ -20,6 +20,7 @@ from balancer.config import Config
 from balancer.embedding.models import build_model
 from balancer.embedding.training import EpochReport, TrainingPlan, train_epochs
 from balancer.embedding.weights import load_weights, state_from_numpy
+from balancer.errors import BalancerError
 from balancer.seeding import derive_seed
 from balancer.stages.encoders import build_initial, load_trained, set_threads, worker_device
 from balancer.stages.tile_stream import TileGroup, TileStream
@@ -59,10 +60,19 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._news: list[dict[str, float]] = []
+        self._error: BalancerError | None = None
 
     def post(self, news: dict[str, float]) -> None:
         """Add one epoch's figures."""
         self._news.append(news)
+
+    def fail(self, error: BalancerError) -> None:
+        """Keep the first error that the training's input or configuration caused."""
+        self._error = self._error or error
+
+    def error(self) -> BalancerError | None:
+        """Return the kept error."""
+        return self._error
 
     def take(self) -> list[dict[str, float]]:
         """Return and forget what was posted."""
@@ -71,9 +81,23 @@ class ProgressBoard:
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
-    """Train on this worker's share of the tiles; report and checkpoint every epoch."""
+    """Train on this worker's share of the tiles, with checkpoints.
+
+    An error of the input or configuration would only repeat: it goes to the board, and a single
+    worker ends in peace, so that Ray Train does not try again. Among several workers it has to be
+    raised, or the others would wait for this one for ever.
+    """
     logging.getLogger("ray").setLevel(logging.ERROR)
     job: TrainingJob = loop_config["job"]
+    try:
+        _train(job)
+    except BalancerError as error:
+        ray.get(job.board.fail.remote(error))
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+
+
+def _train(job: TrainingJob) -> None:
     config, training = job.config, job.config.training
     set_threads(training.cpus_per_worker)
     where = ray.train.get_context()

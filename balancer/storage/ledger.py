@@ -39,12 +39,16 @@ class Ledger:
     store: Store
     run_uri: str
 
-    def open_run(self, spec: Mapping[str, Any], code_version: str) -> Record:
+    def open_run(
+        self, spec: Mapping[str, Any], code_version: str, *, started: bool = True
+    ) -> Record:
         """Start a run, or check that the existing one is the same.
 
         Args:
             spec: frozen configuration and input fingerprint, JSON-serialisable.
             code_version: of balancer; results may depend on it.
+            started: whether anything is committed that another spec would spoil; if not, the new
+                spec replaces the old one.
 
         Returns:
             The run's spec as stored.
@@ -62,6 +66,10 @@ class Ledger:
             {"code_version": r.get("code_version"), **r.get("spec", {})} for r in (found, wanted)
         )
         lines = config_difference(before, after)
+        if lines and not started:
+            text = json.dumps(wanted, sort_keys=True, indent=1) + "\n"
+            self.store.write_bytes(uri, text.encode())
+            return wanted
         if lines:
             raise ConfigError(
                 f"The run {self.run_uri} must be continued as it was started; got\n  "
@@ -151,10 +159,10 @@ class StageLedger:
         """Return the records of all finished keys.
 
         Args:
-            inputs: the fingerprint of every key, or one for each key.
+            inputs: the fingerprint of every key, or one for each key; keys it lacks are left out.
 
         Raises:
-            ConfigError: a key was done from other inputs, or is not one of those given.
+            ConfigError: a key was done from other inputs.
             DataError: a record is damaged.
             StorageError: the store refuses or fails.
 
@@ -170,8 +178,9 @@ class StageLedger:
                 continue
             key = uri.rpartition("/")[2].removesuffix(".json")
             record = _parse(data, uri)
-            expected = inputs if isinstance(inputs, str) else inputs.get(key, "(no such key)")
-            _check_inputs(record, expected, uri)
+            if not isinstance(inputs, str) and key not in inputs:
+                continue
+            _check_inputs(record, inputs if isinstance(inputs, str) else inputs[key], uri)
             records[key] = record
         return records
 

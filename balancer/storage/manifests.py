@@ -101,7 +101,7 @@ def write_manifest(
         uri: the file.
         table: as `manifest_table` makes it.
         footer: JSON-serialisable facts: config, seed, round, fingerprints of input and encoder,
-            code version, notes. `schema_version` is added.
+            code version. `schema_version` is added.
 
     Raises:
         DataError: repeated tile ids.

@@ -247,7 +247,9 @@ class TestRefusals:
         config = frozen(folder, tmp_path / "run")
         before = finish(config).files
         (folder / "forest" / "new.png").write_bytes(encode(np.zeros((16, 16, 3), np.uint8)))
-        with pytest.raises(ConfigError, match=r'input: "\w+" -> "\w+"'):
+        with pytest.raises(
+            ConfigError, match=r"shards removed \(-\) and added \(\+\)(.|\n)*another --out"
+        ):
             run_rounds(config, reporter=QUIET)
         assert snapshot(tmp_path / "run") == before
 

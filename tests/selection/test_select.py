@@ -41,7 +41,7 @@ class TestEveryStrategy:
         points, _ = long_tailed()
         picked = run(points, strategy, within)
         assert len(picked) == len(set(picked.tile_ids.tolist())) == 40
-        assert np.isin(picked.tile_ids, row_ids(len(points))).all()
+        assert np.isin(picked.tile_ids.astype(int), np.arange(len(points))).all()
         assert (picked.weight >= 1).all()
 
     def test_same_seed_same_picks(self, strategy: Strategy, within: Within) -> None:
@@ -64,7 +64,7 @@ class TestEveryStrategy:
     def test_everything_can_be_picked(self, strategy: Strategy, within: Within) -> None:
         points = long_tailed()[0][:30]
         picked = run(points, strategy, within, budget=30)
-        assert sorted(picked.tile_ids.tolist()) == row_ids(30).tolist()
+        assert sorted(picked.tile_ids.astype(int).tolist()) == list(range(30))
 
     def test_one_point(self, strategy: Strategy, within: Within) -> None:
         picked = run(np.ones((1, 3), dtype=np.float32), strategy, within, budget=1)
@@ -100,10 +100,19 @@ def test_diverse_strategies_flatten_the_groups() -> None:
     assert set(group[reached].tolist()) == {0, 1, 2, 3}
 
 
-def test_per_cluster_weights_add_up_to_the_archive() -> None:
+@pytest.mark.parametrize("strategy", ["random", "per-cluster", "hybrid"])
+@pytest.mark.parametrize("budget", [40, 500])
+def test_weights_add_up_to_the_archive(strategy: Strategy, budget: int) -> None:
     points, _ = long_tailed()
-    picked = run(points, "per-cluster", "farthest-point")
+    picked = run(points, strategy, "farthest-point", budget)
     assert picked.weight.sum() == pytest.approx(len(points))
+
+
+def test_hybrid_without_a_per_cluster_part_is_farthest_point() -> None:
+    points, _ = long_tailed()
+    whole = SelectionConfig(budget=9, strategy="hybrid", global_share=1.0)
+    alone = SelectionConfig(budget=9, strategy="farthest-point")
+    assert select(points, whole).tile_ids.tolist() == select(points, alone).tile_ids.tolist()
 
 
 def test_prefixes_are_spread_over_clusters() -> None:
