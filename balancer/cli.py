@@ -43,7 +43,7 @@ def run(
     from balancer.rounds.summary import summary_rows
     from balancer.storage.filesystem import Store
 
-    settings = load_config(config, all_overrides(overrides, out, ray_address))
+    settings = load_config(config, overrides or [], named_values(out, ray_address))
     try:
         result = run_rounds(settings)
     except KeyboardInterrupt:  # typer would turn it into its own exit code
@@ -133,12 +133,10 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def all_overrides(
-    overrides: list[str] | None, out: str | None, ray_address: str | None
-) -> list[str]:
-    """Put the named options behind the `--set` ones."""
+def named_values(out: str | None, ray_address: str | None) -> dict[str, str]:
+    """Return the named options that were given, by configuration key."""
     named = {"out": out, "ray.address": ray_address}
-    return [*(overrides or []), *(f"{k}={v}" for k, v in named.items() if v is not None)]
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> None:

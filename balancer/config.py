@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from balancer.errors import ConfigError
 
@@ -22,8 +31,27 @@ EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
 
+
+def _read_exponent(value: object) -> object:
+    """Return `1e-3`, which YAML 1.1 reads as text because it has no point, as a number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _check_slashes(uri: str) -> str:
+    if re.match(r"s3:(?!//)", uri):
+        raise ValueError("an S3 URI has two slashes, s3://bucket/key")
+    return uri
+
+
+Number = Annotated[float, BeforeValidator(_read_exponent)]
+# A list of YAML or JSON may become a tuple; what is in it stays strict.
+Triple = Annotated[tuple[Number, Number, Number], Field(strict=False)]
+Text = Annotated[str, Field(min_length=1)]
+Uri = Annotated[Text, AfterValidator(_check_slashes)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
 UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
@@ -34,9 +62,11 @@ UNFINGERPRINTED: dict[str, Any] = {
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, no unknown keys, no silent conversions of text to numbers."""
+    """Base of all sections: frozen, no unknown keys, no silent conversions, finite numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class LongTailConfig(Section):
@@ -47,7 +77,7 @@ class LongTailConfig(Section):
     of every class are set aside as a balanced test set and never enter the pool.
     """
 
-    imbalance: Annotated[float, Field(ge=1.0)] = 10.0
+    imbalance: Annotated[Number, Field(ge=1.0)] = 10.0
     largest: PositiveInt = 80
     holdout: Annotated[int, Field(ge=0)] = 20
     seed: int = 0
@@ -56,7 +86,7 @@ class LongTailConfig(Section):
 class ArchiveConfig(Section):
     """Where the tiles are and how to read them."""
 
-    uri: str
+    uri: Uri
     format: ArchiveFormat = "auto"
     label_column: str | None = None
     """Metadata column used for measuring only; `folder` names are read as the column `label`."""
@@ -82,8 +112,8 @@ class EncoderConfig(Section):
     weights: str | None = None
     """`pretrained` (torchvision / timm download), or the path or URI of a weights file."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
 
     @model_validator(mode="after")
     def _check(self) -> EncoderConfig:
@@ -113,15 +143,15 @@ class TrainingConfig(Section):
     later_epochs: PositiveInt | None = None
     """Epochs of the rounds after it, on the previous manifest; as `epochs` when absent."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    temperature: Annotated[float, Field(gt=0)] = 0.2
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    temperature: Annotated[Number, Field(gt=0)] = 0.2
     projection_dim: PositiveInt = 64
     augmentation: Augmentation = "batched"
     """`batched`: lightly's distribution as whole-batch tensor operations, on any device;
     `lightly`: lightly's own transform, one image at a time."""
-    crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
-    color_strength: Annotated[float, Field(ge=0)] = 0.1
+    crop_min_scale: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    color_strength: Annotated[Number, Field(ge=0)] = 0.1
     sample: PositiveInt | None = None
     """Round 0 trains on this many random tiles; on the whole archive when absent."""
     start: Start = "previous"
@@ -151,7 +181,7 @@ class ClusteringConfig(Section):
     num_clusters: PositiveInt | None = None
     """From the budget when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
     iterations: PositiveInt = 20
-    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    tolerance: Annotated[Number, Field(ge=0)] = 1e-4
     """Stop when the inertia falls by less than this share in an iteration."""
     sample_per_cluster: PositiveInt = 64
     """Rows per cluster in the seeded sample that the first centroids are chosen from."""
@@ -160,7 +190,7 @@ class ClusteringConfig(Section):
 class SelectionConfig(Section):
     """How many tiles to pick, and by which rule."""
 
-    budget: Annotated[float, Field(gt=0)]
+    budget: Annotated[Number, Field(gt=0)]
     """A whole number of tiles, or a share of the archive when below 1."""
     strategy: Strategy = "per-cluster"
     within: Within = "farthest-point"
@@ -176,17 +206,21 @@ class SelectionConfig(Section):
             )
         return self
 
-    def resolve(self, num_tiles: int) -> int:
+    def resolve(self, num_tiles: int, *, pool: str = "the archive's readable tiles") -> int:
         """Return the budget as a number of tiles.
 
+        Args:
+            num_tiles: how many there are.
+            pool: what they are, for the message.
+
         Raises:
-            ConfigError: the archive is smaller than the budget.
+            ConfigError: there are fewer tiles than the budget.
         """
         budget = int(self.budget) if self.budget >= 1 else max(1, round(self.budget * num_tiles))
         if budget > num_tiles:
             raise ConfigError(
-                f"selection.budget must not exceed the archive's readable tiles ({num_tiles}); "
-                f"got {budget}. Lower the budget or add tiles."
+                f"selection.budget must not exceed {pool} ({num_tiles}); got {budget}. Lower the "
+                f"budget, or add to what it is picked from."
             )
         return budget
 
@@ -194,14 +228,21 @@ class SelectionConfig(Section):
 class MeasuresConfig(Section):
     """What is measured after every round."""
 
-    compare: tuple[Strategy, ...] = ("random",)
+    compare: Annotated[tuple[Strategy, ...], Field(strict=False)] = ("random",)
     """Strategies that each round also tries on the same embeddings, for the table."""
     compare_repeats: PositiveInt = 5
     """Seeds over which `random` is averaged."""
     reference_clusters: PositiveInt | None = None
     """Clusters of the frozen reference clustering; as many as round 0 used when absent."""
-    rare_percentile: Annotated[float, Field(ge=0, le=100)] = 25.0
+    rare_percentile: Annotated[Number, Field(ge=0, le=100)] = 25.0
     """Classes at or under this percentile of the class sizes count as rare."""
+
+    @field_validator("compare")
+    @classmethod
+    def _check_compare(cls, compare: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+        if len(set(compare)) < len(compare):
+            raise ValueError("each strategy must be listed once")
+        return compare
 
 
 class ConvergenceConfig(Section):
@@ -209,7 +250,7 @@ class ConvergenceConfig(Section):
 
     max_churn: Fraction = 0.05
     """1 - Jaccard similarity of successive selections, at most."""
-    max_gain: Annotated[float, Field(ge=0)] = 0.01
+    max_gain: Annotated[Number, Field(ge=0)] = 0.01
     """Relative gain in effective clusters over the previous round, at most."""
 
 
@@ -229,8 +270,8 @@ class StorageConfig(Section):
 
     endpoint_url: str | None = None
     """S3 endpoint; AWS_ENDPOINT_URL when absent."""
-    connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    read_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    connect_timeout_s: Annotated[Number, Field(gt=0)] = 10.0
+    read_timeout_s: Annotated[Number, Field(gt=0)] = 60.0
     max_attempts: PositiveInt = 10
 
 
@@ -239,7 +280,7 @@ class Config(Section):
 
     archive: ArchiveConfig
     selection: SelectionConfig
-    out: str = "runs/run"
+    out: Uri = "runs/run"
     seed: int = 0
     rounds: PositiveInt = 3
     encoder: EncoderConfig = EncoderConfig()

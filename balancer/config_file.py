@@ -6,6 +6,7 @@ Unknown keys and wrong values are refused with the line of the file and the near
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,13 +18,19 @@ from pydantic_core import ErrorDetails
 from balancer.config import Config
 from balancer.errors import ConfigError
 
+Lines = dict[tuple[str, ...], int | str]
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), values: Mapping[str, str] | None = None
+) -> Config:
     """Read a YAML file, apply `a.b=c` overrides, validate.
 
     Args:
         path: the YAML file.
         overrides: `dotted.key=value` strings; values are parsed as YAML.
+        values: texts by dotted key, taken as they are and applied last; a message names the key
+            `ray.address` as the option `--ray-address`.
 
     Raises:
         ConfigError: with the line of the file and the nearest valid key.
@@ -36,11 +43,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"The configuration must be a readable YAML file; got {path} ({error.strerror}). "
             f"Check the path."
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} must be UTF-8 text; got {error}. Save it as UTF-8, or check the path."
+        ) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _line_numbers(node, str(path))
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         raise ConfigError(f"{path} must be valid YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply. Write fewer levels.") from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -48,9 +62,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"{path} must hold a mapping of sections, got a {type(tree).__name__}. "
             f"See configs/ for examples."
         )
-    lines = _line_numbers(node)
     for override in overrides:
-        lines[_apply_override(tree, override)] = f"--set {override}"
+        key, value = _parse_override(override)
+        _set_key(tree, lines, key, value, f"--set {override}")
+    for name, text in (values or {}).items():
+        _set_key(tree, lines, tuple(name.split(".")), text, f"--{name.replace('.', '-')} {text}")
     return build_config(tree, origin=str(path), lines=lines)
 
 
@@ -78,49 +94,73 @@ def build_config(
 
 
 def _line_numbers(
-    node: yaml.Node | None, prefix: tuple[str, ...] = ()
-) -> dict[tuple[str, ...], int | str]:
-    lines: dict[tuple[str, ...], int | str] = {}
+    node: yaml.Node | None,
+    origin: str,
+    prefix: tuple[str, ...] = (),
+    parents: tuple[yaml.Node, ...] = (),
+) -> Lines:
+    """Return the line of each key path; refuse a repeated key and a node that holds itself."""
+    lines: Lines = {}
+    if any(node is parent for parent in parents):
+        raise ConfigError(
+            f"{origin}:{parents[-1].start_mark.line + 1}: a section must not contain itself; an "
+            f"alias (*) stands inside its own anchor (&). Write the values out."
+        )
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _line_numbers(item, origin, prefix, (*parents, node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            path = (*prefix, str(key.value))
-            lines[path] = key.start_mark.line + 1
-            lines.update(_line_numbers(value, path))
+            path, line = (*prefix, str(key.value)), key.start_mark.line + 1
+            if path in lines:
+                raise ConfigError(
+                    f"{origin}:{line}: the key {'.'.join(path)!r} must be given once; it is also "
+                    f"on line {lines[path]}. Remove one of the two."
+                )
+            lines[path] = line
+            lines.update(_line_numbers(value, origin, path, (*parents, node)))
     return lines
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, separator, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not separator or not all(path):
         raise ConfigError(f"--set takes dotted.key=value, such as seed=1; got {override!r}")
+    try:
+        _line_numbers(yaml.compose(text, Loader=yaml.SafeLoader), f"--set {override}")
+        return path, yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: the value must be valid YAML ({error})") from error
+
+
+def _set_key(
+    tree: dict[str, Any], lines: Lines, path: tuple[str, ...], value: object, place: str
+) -> None:
+    """Set a leaf of the tree; from now on `place` is to blame for it."""
     branch = tree
-    for name in path[:-1]:
+    for depth, name in enumerate(path[:-1], start=1):
         child = branch.get(name)
         if child is None:
             child = branch[name] = {}
+            lines[path[:depth]] = place
         if not isinstance(child, dict):
             raise ConfigError(
-                f"--set {override}: {name} must be a section, but the configuration gives it the "
-                f"value {child!r}. Set the section's keys one by one."
+                f"{place}: {name} must be a section, but the configuration gives it the value "
+                f"{child!r}. Set the section's keys one by one."
             )
         branch = child
-    try:
-        branch[path[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value must be valid YAML ({error})") from error
-    return path
+    branch[path[-1]] = value
+    for replaced in [key for key in lines if key[: len(path)] == path]:
+        del lines[replaced]
+    lines[path] = place
 
 
 def _describe(
     problem: ErrorDetails, origin: str, lines: Mapping[tuple[str, ...], int | str]
 ) -> str:
     path = tuple(str(part) for part in problem["loc"])
-    where: int | str | None = None
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            where = lines[path[:length]]
-            break
+    where = _find_place(path, problem, lines)
     place = origin if where is None else where if isinstance(where, str) else f"{origin}:{where}"
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
@@ -134,6 +174,19 @@ def _describe(
     got = problem.get("input")
     shown = "" if isinstance(got, dict) else f"; got {got!r}"
     return f"{place}: {name}: {message}{shown}."
+
+
+def _find_place(
+    path: tuple[str, ...], problem: ErrorDetails, lines: Mapping[tuple[str, ...], int | str]
+) -> int | str | None:
+    if problem["type"] == "value_error":
+        # A rule of a whole section names its keys; one of them given by an option is to blame.
+        words = set(re.findall(r"\w+", problem["msg"]))
+        for key, place in reversed(list(lines.items())):
+            if key[:-1] == path and key[-1] in words and isinstance(place, str):
+                return place
+    found = (lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines)
+    return next(found, None)
 
 
 def _valid_keys(path: tuple[str, ...]) -> list[str]:
