@@ -3,8 +3,9 @@ r"""The main job on a Ray cluster.
     ray job submit --working-dir . -- python -m jobs.balance --config my.yaml \
         --set archive.uri=s3://bucket/tiles --out s3://bucket/runs/first
 
-Archive and run folder must be URIs or absolute paths that all nodes share. In a submitted job the driver runs on the cluster, so `--ray-address auto` (the default here) joins
-it. Submitting the same command again continues the run.
+Archive and run folder must be URIs or absolute paths that all nodes share. In a submitted job the
+driver runs on the cluster, so `--ray-address auto` (the default here) joins it. Submitting the same
+command again continues the run.
 """
 
 from __future__ import annotations
