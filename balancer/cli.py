@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from balancer.config import StorageConfig
 from balancer.config_file import load_config
-from balancer.errors import BalancerError, ConfigError, InterruptedRunError
+from balancer.errors import BalancerError, ConfigError, InterruptedRunError, StorageError
 from balancer.version import __version__
 
 app = typer.Typer(
@@ -26,9 +29,24 @@ app = typer.Typer(
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
 ]
+EndpointUrl = Annotated[str | None, typer.Option(help="S3 endpoint; AWS_ENDPOINT_URL when absent.")]
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn Ctrl-C inside a command into the error for it; typer would use its own exit code.
+
+    Raises:
+        InterruptedRunError: saying how to go on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _stopped() from None
 
 
 @app.command()
+@stoppable()
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file; see configs/.")],
     overrides: Overrides = None,
@@ -44,10 +62,7 @@ def run(
     from balancer.storage.filesystem import Store
 
     settings = load_config(config, overrides or [], named_values(out, ray_address))
-    try:
-        result = run_rounds(settings)
-    except KeyboardInterrupt:  # typer would turn it into its own exit code
-        raise _stopped() from None
+    result = run_rounds(settings)
     report = write_report(Store(settings.storage), result.run_uri)
     table = Table(title="Balance", title_justify="left")
     for heading in ("measure", "before", "random", "balanced"):
@@ -62,6 +77,7 @@ def run(
 
 
 @app.command()
+@stoppable()
 def select(  # noqa: PLR0913 - typer turns each option into an argument
     embeddings: Annotated[str, typer.Argument(help="A .npy matrix, or Parquet file or folder.")],
     budget: Annotated[int, typer.Option(help="How many rows to pick.")],
@@ -77,9 +93,11 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
     vector_column: Annotated[str, typer.Option(help="Parquet column of vectors.")] = "embedding",
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Pick a balanced subset of embeddings that you already have."""
     from balancer.rounds.embeddings_only import EmbeddingsRequest, select_embeddings
+    from balancer.storage.filesystem import Store
 
     request = EmbeddingsRequest(
         uri=embeddings,
@@ -91,23 +109,27 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
         id_column=id_column,
         vector_column=vector_column,
     )
-    manifest = select_embeddings(request)
+    manifest = select_embeddings(request, Store(StorageConfig(endpoint_url=endpoint_url)))
     typer.echo(f"{manifest.num_rows} rows picked by {strategy}: {manifest.uri}")
 
 
 @app.command()
+@stoppable()
 def report(
     run_uri: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, path or s3:// URI.")],
     out: Annotated[str | None, typer.Option(help="HTML file; RUN/report.html when absent.")] = None,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Write the report page of a run."""
     from balancer.report.collect import write_report
     from balancer.storage.filesystem import Store
 
-    typer.echo(write_report(Store(), run_uri, out))
+    store = Store(StorageConfig(endpoint_url=endpoint_url))
+    typer.echo(write_report(store, run_uri, out))
 
 
 @app.command()
+@stoppable()
 def init(
     demo: Annotated[Path, typer.Option(help="Folder for the procedural demo archive.")],
     tiles: Annotated[int, typer.Option(help="How many tiles.")] = 4500,
@@ -116,6 +138,7 @@ def init(
     """Make the demo archive, unless it is there."""
     from balancer.demo.archive import write_archive
     from balancer.stages.progress import Reporter
+    from balancer.storage.failures import describe
 
     try:
         with Reporter().task("demo archive", tiles, "tiles") as advance:
@@ -124,6 +147,8 @@ def init(
             )
     except ValueError as error:
         raise ConfigError(f"--tiles: {error}") from error
+    except OSError as error:
+        raise StorageError(describe(error, str(demo))) from error
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from balancer.cli import exit_with_codes, stoppable
 from balancer.comparison.circle_figures import draw_figures
 from balancer.comparison.circle_scores import HEADLINE_POINTS, Score, score_table
 from balancer.comparison.circle_study import QUICK_SIZES, SIZES, run_study
@@ -29,6 +30,7 @@ SHOWN_COLUMNS = (0, 1, 2, 3, 5)
 """Columns of the table that fit on a terminal of 80 characters; Figure 4 has them all."""
 
 
+@stoppable()
 def main(
     out: Annotated[str, typer.Option(help="Folder or s3:// prefix for figures and results.")],
     seeds: Annotated[int, typer.Option(min=1, help="How many archives to draw.")] = 5,
@@ -64,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    exit_with_codes(lambda: typer.run(main))

@@ -130,7 +130,38 @@ class TestSelect:
 
     def test_budget_beyond_the_rows(self, call: Call, matrix: Path) -> None:
         assert call("select", matrix, "--budget", 501, "--out", matrix.with_name("o.parquet")) == 2
-        assert "(500); got 501. Lower the budget" in call.err
+        assert f"the rows of {matrix} (500); got 501. Lower the budget" in call.err
+
+    def test_a_row_of_zeros(self, call: Call, tmp_path: Path) -> None:
+        vectors = long_tailed()[0]
+        vectors[3] = 0
+        np.save(tmp_path / "v.npy", vectors)
+        arguments = ("select", tmp_path / "v.npy", "--budget", 5, "--out", tmp_path / "o.parquet")
+        assert call(*arguments) == 3
+        assert "(--no-normalize)" in call.err
+        assert call(*arguments, "--no-normalize") == 0
+
+    def test_whole_numbers(self, call: Call, tmp_path: Path) -> None:
+        np.save(tmp_path / "v.npy", np.arange(6).reshape(3, 2))
+        arguments = ("--budget", 1, "--out", tmp_path / "o.parquet")
+        assert call("select", tmp_path / "v.npy", *arguments) == 3
+        assert "Save it as (N, D) float32" in call.err
+
+    def test_unwritable_outputs(self, call: Call, matrix: Path) -> None:
+        for out, problem in {
+            "/proc/x/o.parquet": "/proc/x/o.parquet must be usable; got FileNotFoundError",
+            f"{matrix}/x.parquet": f"{matrix}/x.parquet must ",
+            f"{matrix.parent}": f"{matrix.parent} must be a file; got IsADirectoryError",
+        }.items():
+            assert call("select", matrix, "--budget", 1, "--out", out) == 4
+            assert problem in call.err
+        assert call("select", matrix, "--budget", 1, "--out", "s3:/bucket/x.parquet") == 2
+        assert "two slashes, s3://bucket/key" in call.err
+
+    def test_interrupted(self, call: Call, matrix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("balancer.rounds.embeddings_only.select_embeddings", interrupt)
+        assert call("select", matrix, "--budget", 1, "--out", "o.parquet") == 5
+        assert "go on with the same command:" in call.err
 
     def test_missing_column(self, call: Call, tmp_path: Path) -> None:
         pq.write_table(self.table([1, 2, 3]).rename_columns(["id", "embedding"]), tmp_path / "v.pq")
@@ -147,6 +178,8 @@ class TestSelect:
             out = tmp_path / "o.parquet"
             assert call("select", tmp_path / name, "--budget", 1, "--out", out) == 3
             assert name in call.err
+            assert "Check the path." in call.err
+            assert "completion record" not in call.err
 
     def test_unknown_strategy(self, call: Call, matrix: Path) -> None:
         arguments = ("--budget", 5, "--strategy", "best", "--out", matrix.with_name("o.parquet"))
@@ -227,12 +260,13 @@ class TestRun:
         assert "Ray must be reachable at ray.address='127.0.0.1:1'" in done.stderr
 
     def test_interrupted(self, call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupt(_: object) -> None:
-            raise KeyboardInterrupt
-
         monkeypatch.setattr("balancer.rounds.runner.run_rounds", interrupt)
         assert call("run", config) == 5
         assert "What is finished is kept; go on with the same command:" in call.err
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 ADDRESS = ["--ray-address", "127.0.0.1:1"]
@@ -249,11 +283,41 @@ class TestInit:
         assert call("init", "--demo", tmp_path / "demo", "--tiles", 10) == 2
         assert "at least 240" in call.err
 
+    def test_unwritable_folder(self, call: Call) -> None:
+        assert call("init", "--demo", "/proc/x/y", "--tiles", 240) == 4
+        assert "/proc/x/y must be usable; got FileNotFoundError" in call.err
+
+    def test_interrupted(self, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("balancer.demo.archive.write_archive", interrupt)
+        assert call("init", "--demo", tmp_path / "demo") == 5
+        assert "go on with the same command:" in call.err
+
 
 class TestReport:
     def test_no_run(self, call: Call, tmp_path: Path) -> None:
         assert call("report", tmp_path / "nothing") == 3
         assert "nothing" in call.err
+
+    def test_interrupted(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("balancer.report.collect.write_report", interrupt)
+        assert call("report", "run") == 5
+        assert "go on with the same command:" in call.err
+
+    def test_endpoint_and_unwritable_page(
+        self, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        endpoints = []
+
+        def write(store: Store, _: str, out: str) -> str:
+            endpoints.append(store.config.endpoint_url)
+            store.write_bytes(out, b"page")
+            return out
+
+        monkeypatch.setattr("balancer.report.collect.write_report", write)
+        url = "http://127.0.0.1:9"
+        assert call("report", "run", "--out", "/proc/x/y", "--endpoint-url", url) == 4
+        assert "/proc/x/y must be usable" in call.err
+        assert endpoints == [url]
 
 
 class TestCommandLine:

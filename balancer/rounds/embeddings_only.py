@@ -58,8 +58,10 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"The selection must be valid; got {problems}.") from error
+    if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
+        raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
-    budget = selection.resolve(len(ids))
+    budget = selection.resolve(len(ids), pool=f"the rows of {request.uri}")
     try:
         picked = select(
             vectors,
@@ -70,7 +72,8 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             clustering=clustering,
         )
     except ValueError as error:
-        raise DataError(f"{request.uri}: {error}") from error
+        message = str(error).replace("normalize=False", "normalize=False (--no-normalize)")
+        raise DataError(f"{request.uri}: {message}") from error
     footer = {
         "config": {
             "selection": selection.model_dump(mode="json"),

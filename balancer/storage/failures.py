@@ -46,6 +46,8 @@ _CASES: dict[str, tuple[str, str]] = {
     "RequestTimeout": ("must answer within storage.read_timeout_s", _BUSY),
     "FSTimeoutError": ("must answer within storage.read_timeout_s", _BUSY),
     "TimeoutError": ("must answer within storage.read_timeout_s", _BUSY),
+    "IsADirectoryError": ("must be a file", "It is a folder; use another path."),
+    "NotADirectoryError": ("must lie in a folder", "A file is on its way; use another path."),
     "SlowDown": ("must answer within storage.max_attempts tries", _BUSY),
     "ServiceUnavailable": ("must answer within storage.max_attempts tries", _BUSY),
     "503": ("must answer within storage.max_attempts tries", _BUSY),

@@ -111,11 +111,14 @@ class Store:
             StorageError: the store refuses or fails.
         """
         remote, path = _resolve(uri)
-        with storage_errors(uri):
-            if remote:
-                self._s3().pipe_file(path, data)
-            else:
-                local_files.write_atomic(path, data)
+        try:
+            with storage_errors(uri):
+                if remote:
+                    self._s3().pipe_file(path, data)
+                else:
+                    local_files.write_atomic(path, data)
+        except (FileNotFoundError, FileExistsError) as error:  # of a folder on the way to it
+            raise StorageError(describe(error, uri)) from error
 
     def create_exclusive(self, uri: str, data: bytes) -> None:
         """Write the object only if there is none: the commit primitive.
@@ -307,6 +310,11 @@ def _resolve(uri: str) -> tuple[bool, str]:
     """Return (remote, path for that file system); refuse what cannot or must not be opened."""
     scheme, separator, rest = uri.partition("://")
     if not separator:
+        if uri.startswith("s3:"):
+            raise ConfigError(
+                f"An S3 URI has two slashes, s3://bucket/key; got {uri!r}. Correct it; a local "
+                f"file of that name is ./{uri}."
+            )
         return False, os.path.abspath(os.path.expanduser(uri))
     if "@" in rest.partition("/")[0] or _SIGNED.search(rest):
         raise ConfigError(
