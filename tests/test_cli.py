@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 
 from balancer.cli import exit_with_codes, main
@@ -20,6 +21,7 @@ from balancer.selection import select
 from balancer.storage.filesystem import Store
 from balancer.storage.tile_metadata import MANIFEST_COLUMNS
 from balancer.version import __version__
+from jobs import circles
 from tests.data.make_tiles import make_tiles, write_folder
 from tests.data.tiny_runs import frozen_tree
 from tests.selection.test_select import long_tailed
@@ -157,6 +159,12 @@ class TestSelect:
             assert problem in call.err
         assert call("select", matrix, "--budget", 1, "--out", "s3:/bucket/x.parquet") == 2
         assert "two slashes, s3://bucket/key" in call.err
+
+    def test_endpoint(self, call: Call, matrix: Path) -> None:
+        """Nothing listens there, so an answer would have come from elsewhere."""
+        url, out = "http://127.0.0.1:9", "s3://bucket/o.parquet"
+        assert call("select", matrix, "--budget", 1, "--out", out, "--endpoint-url", url) == 4
+        assert "Bucket 'bucket' must be" in call.err
 
     def test_interrupted(self, call: Call, matrix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("balancer.rounds.embeddings_only.select_embeddings", interrupt)
@@ -333,6 +341,16 @@ class TestCommandLine:
             exit_with_codes(fail)
         assert caught.value.code == 3
         assert capsys.readouterr().err == "error: Tiles must be images; got none.\n"
+
+    def test_circles_job(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("jobs.circles.run_study", interrupt)
+        monkeypatch.setattr(sys, "argv", ["circles", "--out", "runs/circles"])
+        with pytest.raises(SystemExit) as caught:
+            exit_with_codes(lambda: typer.run(circles.main))
+        assert caught.value.code == 5
+        assert "go on with the same command:" in capsys.readouterr().err
 
     @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["version"]])
     def test_help_is_quick(self, arguments: list[str]) -> None:
