@@ -56,9 +56,11 @@ UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
     "storage": True,
+    "archive": {"max_bad_fraction"},
     "embedding": {"num_workers"},
+    "training": {"checkpoint_every"},
 }
-"""Keys that say where and on what to run; they may change when a run is continued."""
+"""Keys that no result depends on: they may change when a run is continued."""
 
 
 class Section(BaseModel):

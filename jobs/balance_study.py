@@ -66,8 +66,10 @@ def _study(options: argparse.Namespace) -> None:
         changed = [f"{key}={value}"] if value else []
         for pool in range(options.pools):
             folder = f"{options.out}/{variant.replace(' ', '-')}-pool-{pool}"
-            named = [f"archive.long_tail.seed={pool}", f"seed={pool}", f"out={folder}"]
-            config = load_config(options.config, [*options.overrides, *changed, *named])
+            seeds = [f"archive.long_tail.seed={pool}", f"seed={pool}"]
+            config = load_config(
+                options.config, [*options.overrides, *changed, *seeds], {"out": folder}
+            )
             with ray_session(config.ray):
                 rows += _score(config, variant, pool)
     lines = summarize(rows)

@@ -100,7 +100,9 @@ def test_unreadable_and_malformed_files(tmp_path: Path) -> None:
 def test_fingerprint_ignores_where_and_on_what_it_runs() -> None:
     base = build_config(MINIMAL)
     moved = build_config({**MINIMAL, "out": "elsewhere", "ray": {"address": "auto"}})
-    wider = build_config({**MINIMAL, "embedding": {"num_workers": 7}})
+    wider = build_config(
+        {**MINIMAL, "embedding": {"num_workers": 7}, "training": {"checkpoint_every": 2}}
+    )
     other = build_config({**MINIMAL, "seed": 1})
     assert base.fingerprint() == moved.fingerprint() == wider.fingerprint()
     assert base.fingerprint() != other.fingerprint()
