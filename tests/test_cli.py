@@ -22,8 +22,7 @@ from balancer.storage.filesystem import Store
 from balancer.storage.tile_metadata import MANIFEST_COLUMNS
 from balancer.version import __version__
 from jobs import circles
-from tests.data.make_tiles import make_tiles, write_folder
-from tests.data.tiny_runs import frozen_tree
+from tests.data.tiny_runs import frozen_tree, tile_folder
 from tests.selection.test_select import long_tailed
 
 
@@ -202,14 +201,9 @@ class TestSelect:
 class TestRun:
     @pytest.fixture
     def config(self, tmp_path: Path) -> Path:
-        def write(name: str, data: bytes) -> None:
-            path = tmp_path / "tiles" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-
-        write_folder(write, make_tiles())
+        tiles = tile_folder(tmp_path / "tiles")
         path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
+        path.write_text(yaml.safe_dump(frozen_tree(tiles, "elsewhere")))
         return path
 
     @pytest.mark.ray

@@ -9,6 +9,7 @@ from typing import Any
 from balancer.config import Config
 from balancer.config_file import build_config
 from balancer.storage.filesystem import Store
+from tests.data.make_tiles import make_tiles, write_folder
 
 NETWORKS = Path(__file__).with_name("networks.py")
 Tree = dict[str, Any]
@@ -46,6 +47,18 @@ def frozen_tree(
         "measures": {"compare_repeats": 1},
     }
     return _merge(tree, changes)
+
+
+def tile_folder(root: Path) -> Path:
+    """Write ten tiles of three classes, with sidecars, as a folder tree; return `root`."""
+
+    def write(name: str, data: bytes) -> None:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    write_folder(write, make_tiles())
+    return root
 
 
 def _merge(tree: Tree, changes: Tree) -> Tree:

@@ -22,8 +22,7 @@ import yaml
 
 from balancer.stages.resources import QUIET
 from balancer.storage.filesystem import Store
-from tests.data.make_tiles import make_tiles, write_folder
-from tests.data.tiny_runs import frozen_tree, read_json
+from tests.data.tiny_runs import frozen_tree, read_json, tile_folder
 
 pytestmark = pytest.mark.ray
 
@@ -113,13 +112,7 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Write tiles and a configuration with a frozen encoder."""
-
-    def write(name: str, data: bytes) -> None:
-        path = tmp_path / "tiles" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    write_folder(write, make_tiles())
+    tile_folder(tmp_path / "tiles")
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(frozen_tree(tmp_path / "tiles", "elsewhere")))
     return path

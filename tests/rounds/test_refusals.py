@@ -17,21 +17,15 @@ from balancer.stages.remote_driver import require_shared_paths
 from balancer.stages.tile_stream import TileGroup, split_groups
 from balancer.storage.filesystem import Store
 from balancer.types import EncoderRef
-from tests.data.make_tiles import encode, make_tiles, write_folder
-from tests.data.tiny_runs import NETWORKS, frozen, trained
+from tests.data.make_tiles import encode, make_tiles
+from tests.data.tiny_runs import NETWORKS, frozen, tile_folder, trained
 
 QUIET = Reporter(quiet=True)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    def write(name: str, data: bytes) -> None:
-        path = tmp_path / "tiles" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    write_folder(write, make_tiles())
-    return tmp_path / "tiles"
+    return tile_folder(tmp_path / "tiles")
 
 
 @pytest.mark.ray

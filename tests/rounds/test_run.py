@@ -28,8 +28,8 @@ from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
 from balancer.types import Manifest, Selection
 from balancer.version import __version__
-from tests.data.make_tiles import bad_tiles, encode, make_tiles, tar_bytes, write_folder
-from tests.data.tiny_runs import Tree, frozen, read_json, snapshot, trained
+from tests.data.make_tiles import bad_tiles, encode, make_tiles, tar_bytes
+from tests.data.tiny_runs import Tree, frozen, read_json, snapshot, tile_folder, trained
 
 pytestmark = pytest.mark.ray
 
@@ -73,14 +73,7 @@ def run(ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return an archive: a folder of ten readable tiles in three classes."""
-
-    def write(name: str, data: bytes) -> None:
-        path = tmp_path / "tiles" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    write_folder(write, make_tiles())
-    return tmp_path / "tiles"
+    return tile_folder(tmp_path / "tiles")
 
 
 class TestManifest:
