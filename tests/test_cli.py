@@ -256,7 +256,8 @@ class TestRun:
 
     def test_no_cluster_at_the_address(self, config: Path) -> None:
         """In a process of its own, which is not connected to the tests' cluster."""
-        script = f"from balancer.cli import main; main(['run', {str(config)!r}, *{ADDRESS!r}])"
+        arguments = ["run", str(config), "--out", str(config.with_name("run")), *ADDRESS]
+        script = f"from balancer.cli import main; main({arguments!r})"
         done = python(script, cwd=config.parent)
         assert done.returncode == 2, done.stderr
         assert "Ray must be reachable at ray.address='127.0.0.1:1'" in done.stderr
