@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection import select
+from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
@@ -81,6 +82,9 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             "normalize": request.normalize,
         },
         "embeddings": request.uri,
+        "embeddings_fingerprint": embeddings_fingerprint(sum_row_digests(ids, vectors), len(ids)),
+        "id_column": request.id_column,
+        "vector_column": request.vector_column,
         "seed": request.seed,
         "round": 0,
         "code_version": __version__,

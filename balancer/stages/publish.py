@@ -16,6 +16,7 @@ from balancer.selection.pool import rows_of
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
 from balancer.stages.tasks import run_tasks
+from balancer.storage.certificates import write_certificate
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import new_attempt
 from balancer.storage.manifests import manifest_table, write_manifest
@@ -61,6 +62,9 @@ def publish(
     rows: pa.Table,
     round_index: int,
     lineage: Mapping[str, Any],
+    *,
+    certificate: Mapping[str, Any] | None = None,
+    packing_ids: IdArray | None = None,
 ) -> Manifest:
     """Write the round's manifest, unless it is recorded.
 
@@ -70,6 +74,8 @@ def publish(
         rows: catalog rows of at least the picked tiles, from `find_rows`.
         round_index: from 0.
         lineage: fingerprints of input, encoder and clustering for the footer.
+        certificate: of the selection, for the footer; from `Certificate.to_json`.
+        packing_ids: rows of its packing, where they go into a table.
     """
     config = context.config
     inputs = digest_json([dict(lineage), config.frozen_part(), round_index, __version__])
@@ -92,6 +98,7 @@ def publish(
         }
         attempt = new_attempt()
         uri = stage.data_uri("manifest", attempt, "parquet")
+        footer |= write_certificate(context.store, uri, certificate, packing_ids)
         written = write_manifest(context.store, uri, table, footer)
         file = FileRecord(uri, written.num_rows, context.store.info(uri).num_bytes, written.sha256)
         record = stage.record(

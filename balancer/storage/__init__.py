@@ -14,7 +14,9 @@ Modules:
     tile_reader: read cataloged tiles back with few range requests.
     tables: Parquet tables with the same bytes every time, and their digests.
     embedding_shards: embeddings of a shard, and users' own vectors.
+    embedding_identity: digest of embeddings' content; the encoder that a file names.
     manifests: published selections.
+    certificates: their certificates, and the packings that prove them.
     checkpoints: encoders as safetensors and JSON.
     ledger: per-shard completion records; the whole resume story.
 

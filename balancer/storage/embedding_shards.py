@@ -15,7 +15,8 @@ from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_artefact, read_table, write_table
 from balancer.types import EmbeddingShard, FloatArray, IdArray
 
-_METADATA_KEY = "balancer"
+METADATA_KEY = "balancer"
+"""Key of an embedding shard's Parquet footer that holds what is known of it, as JSON."""
 
 
 def write_embeddings(
@@ -57,7 +58,7 @@ def write_embeddings(
         }
     )
     notes = {"shard_id": shard_id, "encoder_fingerprint": encoder_fingerprint, "dim": dim}
-    footer = {_METADATA_KEY: json.dumps(notes, sort_keys=True)}
+    footer = {METADATA_KEY: json.dumps(notes, sort_keys=True)}
     record = write_table(store, uri, table, footer)
     return EmbeddingShard(shard_id, uri, rows, dim, encoder_fingerprint, record.sha256)
 

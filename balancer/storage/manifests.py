@@ -101,7 +101,7 @@ def write_manifest(
         uri: the file.
         table: as `manifest_table` makes it.
         footer: JSON-serialisable facts: config, seed, round, fingerprints of input and encoder,
-            code version. `schema_version` is added.
+            code version. `schema_version`, `num_rows` and `selection_fingerprint` are added.
 
     Raises:
         DataError: repeated tile ids.
@@ -116,10 +116,16 @@ def write_manifest(
         )
     if pc.count_distinct(table["tile_id"]).as_py() != table.num_rows:
         raise DataError("A manifest must name each tile once; the table repeats a tile_id.")
-    facts = {**footer, "schema_version": SCHEMA_VERSION}
+    fingerprint = _fingerprint(table)
+    facts = {
+        **footer,
+        "schema_version": SCHEMA_VERSION,
+        "num_rows": table.num_rows,
+        "selection_fingerprint": fingerprint,
+    }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     record = write_table(store, uri, table, {FOOTER_KEY.decode(): text})
-    return Manifest(uri, record.num_rows, SCHEMA_VERSION, _fingerprint(table), record.sha256)
+    return Manifest(uri, record.num_rows, SCHEMA_VERSION, fingerprint, record.sha256)
 
 
 def read_manifest(

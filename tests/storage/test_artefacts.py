@@ -214,7 +214,12 @@ def test_manifests_have_their_columns_and_the_same_bytes(store: Store, root: str
         second.selection_fingerprint,
     )
     read, facts = read_manifest(store, first.uri, sha256=first.sha256)
-    assert facts == {**footer, "schema_version": 1}
+    assert facts == {
+        **footer,
+        "schema_version": 1,
+        "num_rows": 2,
+        "selection_fingerprint": first.selection_fingerprint,
+    }
     assert read.select(["tile_id", "uri", "offset", "shard", "rank", "cluster"]).to_pylist() == [
         {"tile_id": "ccc", "uri": "t.tar", "offset": 20, "shard": "s1", "rank": 0, "cluster": 1},
         {"tile_id": "a", "uri": "t.tar", "offset": 0, "shard": "s0", "rank": 1, "cluster": -1},
