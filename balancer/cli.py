@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
@@ -16,7 +17,13 @@ from rich.table import Table
 
 from balancer.config import StorageConfig
 from balancer.config_file import load_config
-from balancer.errors import BalancerError, ConfigError, InterruptedRunError, StorageError
+from balancer.errors import (
+    BalancerError,
+    ConfigError,
+    InterruptedRunError,
+    StorageError,
+    VerificationError,
+)
 from balancer.version import __version__
 
 app = typer.Typer(
@@ -111,6 +118,43 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     )
     manifest = select_embeddings(request, Store(StorageConfig(endpoint_url=endpoint_url)))
     typer.echo(f"{manifest.num_rows} rows picked by {strategy}: {manifest.uri}")
+
+
+@app.command()
+@stoppable()
+def verify(
+    manifest: Annotated[str, typer.Argument(help="Manifest, path or s3:// URI.")],
+    embeddings: Annotated[
+        str | None,
+        typer.Option(help="What it was selected from; its run's, or those it names, when absent."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    id_column: Annotated[str | None, typer.Option(help="Parquet column with the ids.")] = None,
+    vector_column: Annotated[str | None, typer.Option(help="Parquet column of vectors.")] = None,
+    endpoint_url: EndpointUrl = None,
+) -> None:
+    """Check a manifest, and recompute its certificate from the embeddings."""
+    from balancer.storage.filesystem import Store
+    from balancer.verification import Status, verify_manifest
+    from balancer.verification.inputs import Columns
+
+    store = Store(StorageConfig(endpoint_url=endpoint_url))
+    found = verify_manifest(
+        store, manifest, embeddings=embeddings, columns=Columns(id_column, vector_column)
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        width = max(len(check.name) for check in found.checks)
+        for check in found.checks:
+            typer.echo(f"{check.status.upper():8}{check.name:{width}}  {check.message}")
+        typer.echo(f"{found.summary()}: {found.manifest_uri}")
+    if not found.verified:
+        names = ", ".join(found.named(Status.FAILED))
+        raise VerificationError(
+            f"{found.manifest_uri} must hold what it says; it fails: {names}. Do not use it, or "
+            f"select again."
+        )
 
 
 @app.command()

@@ -48,3 +48,9 @@ class InterruptedRunError(BalancerError):
     """A run that was stopped and can be continued by the same command."""
 
     exit_code = 5
+
+
+class VerificationError(BalancerError):
+    """A manifest that does not hold what it says."""
+
+    exit_code = 6

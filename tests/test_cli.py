@@ -22,6 +22,7 @@ from balancer.storage.filesystem import Store
 from balancer.storage.tile_metadata import MANIFEST_COLUMNS
 from balancer.version import __version__
 from jobs import circles
+from tests.data.certified import rewrite, write_certified
 from tests.data.tiny_runs import frozen_tree, tile_folder
 from tests.selection.test_select import long_tailed
 
@@ -294,6 +295,77 @@ class TestInit:
         monkeypatch.setattr("balancer.demo.archive.write_archive", interrupt)
         assert call("init", "--demo", tmp_path / "demo") == 5
         assert "go on with the same command:" in call.err
+
+
+class TestVerify:
+    @pytest.fixture
+    def manifest(self, tmp_path: Path) -> Path:
+        return write_certified(tmp_path)[0]
+
+    def test_table(self, call: Call, manifest: Path) -> None:
+        assert call("verify", manifest) == 0
+        lines = call.out.splitlines()
+        assert lines[1].split(maxsplit=3) == [
+            *("SKIPPED", "file", "digest"), "the manifest lies in no run folder",
+        ]  # fmt: skip
+        assert "PASSED  covering radii" in call.out
+        assert lines[-1].endswith(f"0 failed, 2 skipped: {manifest}")
+
+    def test_json(self, call: Call, manifest: Path) -> None:
+        assert call("verify", manifest, "--json") == 0
+        facts = json.loads(call.out)
+        assert (facts["verified"], facts["manifest"]) == (True, str(manifest))
+        assert {"name": "ranks", "status": "passed", "message": "0 to 19"} in facts["checks"]
+
+    def test_a_failed_check(self, call: Call, manifest: Path) -> None:
+        rewrite(manifest, lambda facts: facts["certificate"].update(ratio=1.0))
+        for arguments in ((), ("--json",)):
+            assert call("verify", manifest, *arguments) == 6
+            assert f"{manifest} must hold what it says; it fails: lower bound and ratio" in call.err
+        assert json.loads(call.out)["verified"] is False
+
+    def test_embeddings_elsewhere(self, call: Call, manifest: Path) -> None:
+        embeddings = manifest.with_name("embeddings.parquet")
+        table = pq.read_table(embeddings).rename_columns(["name", "vector"])
+        embeddings.unlink()
+        moved = manifest.with_name("moved.parquet")
+        pq.write_table(table, moved)
+        assert call("verify", manifest) == 0
+        assert "SKIPPED covering radii" in call.out
+        arguments = ("--embeddings", moved, "--id-column", "name", "--vector-column", "vector")
+        assert call("verify", manifest, *arguments) == 0
+        assert "PASSED  covering radii" in call.out
+
+    def test_unreadable(self, call: Call, manifest: Path) -> None:
+        assert call("verify", manifest.with_name("none.parquet")) == 3
+        assert "none.parquet must exist" in call.err
+        assert call("verify", manifest, "--embeddings", manifest.with_name("none.npy")) == 3
+        assert "found none of these" in call.err
+        assert call("verify", manifest.with_name("embeddings.parquet")) == 3
+        assert "must be a manifest" in call.err
+
+    @pytest.mark.s3
+    def test_object_store(self, call: Call, s3_bucket: str, manifest: Path) -> None:
+        uri = f"{s3_bucket}/verify/manifest.parquet"
+        Store().write_bytes(uri, manifest.read_bytes())
+        assert call("verify", uri) == 0
+        assert call.out.endswith(f"{uri}\n")
+
+    def test_what_select_wrote(self, call: Call, tmp_path: Path) -> None:
+        np.save(tmp_path / "vectors.npy", long_tailed()[0])
+        out = tmp_path / "manifest.parquet"
+        assert call("select", tmp_path / "vectors.npy", "--budget", 20, "--out", out) == 0
+        assert call("verify", out) == 0
+        assert f"500 rows of {tmp_path / 'vectors.npy'}" in call.out
+
+    def test_interrupted(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("balancer.verification.verify_manifest", interrupt)
+        assert call("verify", "manifest.parquet") == 5
+        assert "go on with the same command:" in call.err
+
+    def test_needs_neither_ray_nor_the_selection(self, manifest: Path) -> None:
+        heavy = {"torch", "ray", "numba", "faiss", "sklearn"}
+        assert not heavy & imported_by(["verify", str(manifest)])
 
 
 class TestReport:

@@ -155,6 +155,7 @@ def budget_curve(
     """Return radius and lower bound of the prefixes of a farthest-point selection.
 
     The distance of pick j (from 0) to the picks before it is the covering radius of the first j.
+    This holds for plain farthest-point picks: not weighted by quality, no rows left out.
 
     Args:
         distances: (k,) of each pick to the picks before it; those of the first pick and of
@@ -186,7 +187,8 @@ def prefix_sizes(count: int, *, smallest: int = 1) -> list[int]:
     steps = np.arange(_SIZES_PER_DOUBLING * max(1, count).bit_length())
     spaced = np.rint(_EVERY_SIZE_UP_TO * 2.0 ** (steps / _SIZES_PER_DOUBLING)).astype(np.int64)
     sizes = np.concatenate([np.arange(1, _EVERY_SIZE_UP_TO), spaced, [count]])
-    return np.unique(sizes[(sizes >= smallest) & (sizes <= count)]).tolist()
+    kept: list[int] = np.unique(sizes[(sizes >= smallest) & (sizes <= count)]).tolist()
+    return kept
 
 
 def _ratio(radius: float, bound: float) -> float | None:

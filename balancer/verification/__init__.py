@@ -1,0 +1,20 @@
+"""Verification: check a manifest and its certificate without trusting the code that made them.
+
+Modules:
+    verify: `verify_manifest`, all checks of one manifest.
+    report: a check and its outcome; the report of all.
+    claims: what a footer claims in its certificate.
+    inputs: find the run, the embeddings and the packing.
+    manifest_checks: what table, footer and run records say of each other.
+    geometry: exact nearest distances in float64, in plain numpy.
+    distance_pass: one pass over the embeddings.
+    certificate_checks: the certificate's numbers against the recomputed ones.
+
+Nothing here imports the selection, the clustering or the distances of balancer: an import contract
+sees to it.
+"""
+
+from balancer.verification.report import Check, Status, VerificationReport
+from balancer.verification.verify import verify_manifest
+
+__all__ = ["Check", "Status", "VerificationReport", "verify_manifest"]

@@ -1,0 +1,182 @@
+"""A certificate's numbers against each other, against the table, and against the embeddings.
+
+The argument for the lower bound, in the verifier's words. Say the selection has k picks, m of them
+given; f = k - m were free to choose. Let f + z + 1 rows be pairwise >= r apart and >= r from the
+given picks. However the free picks are chosen, and whichever z rows are left out, f + 1 of these
+rows remain: one of them is nearest to a given pick, at >= r, or two share a free pick, and one of
+these is >= r / 2 from it. So no choice has a radius below r / 2 (below r where f = 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from balancer.types import DoubleArray, FloatArray
+from balancer.verification.claims import PERCENTAGES, Claims
+from balancer.verification.geometry import agree, at_least, nearest_previous
+from balancer.verification.report import Check, failed, passed, skipped
+
+
+def check_ratio(claims: Claims) -> Check:
+    """Check lower bound and ratio against packing and radius."""
+    name, packing = "lower bound and ratio", claims.packing
+    bound = 0.0
+    if packing.witness != "none":
+        bound = packing.radius if claims.num_free == 0 else packing.radius / 2
+    bound = min(bound, claims.radius)
+    if not agree(claims.lower_bound, bound):
+        return failed(
+            name,
+            f"a packing of radius {packing.radius} bounds the optimum by {bound}; the certificate "
+            f"claims {claims.lower_bound}",
+        )
+    ratio = None if claims.radius else 1.0
+    if claims.lower_bound > 0:
+        ratio = claims.radius / claims.lower_bound
+    same = ratio == claims.ratio or (
+        ratio is not None and claims.ratio is not None and agree(ratio, claims.ratio)
+    )
+    if not same:
+        return failed(
+            name,
+            f"radius {claims.radius} over lower bound {claims.lower_bound} is {ratio}; the "
+            f"certificate claims {claims.ratio}",
+        )
+    said = "no ratio: the bound is 0" if ratio is None else f"within {ratio:.4g} of the optimum"
+    return passed(name, f"optimum >= {claims.lower_bound:.6g}, {said}")
+
+
+def check_factor(claims: Claims) -> Check:
+    """Check that the proved ratio bears out the strategy's guarantee, where it can."""
+    name = "factor"
+    if claims.factor is None:
+        return skipped(name, "the strategy has no guarantee")
+    if claims.ratio is not None and at_least(claims.factor, claims.ratio):
+        return passed(name, f"the ratio is within the guaranteed {claims.factor:.4g}")
+    return skipped(name, f"the bound is too low to tell whether {claims.factor:.4g} is kept")
+
+
+def check_picked_distances(claims: Claims, distances: Sequence[float | None]) -> Check:
+    """Check the distance column of a farthest-point selection against the budget curve."""
+    name = "picked distances"
+    if not claims.curve:
+        return skipped(name, "no budget curve: not a farthest-point selection")
+    if claims.num_outliers:
+        return failed(name, "a budget curve must not be claimed where rows are left out")
+    first = max(1, claims.num_included)
+    column = np.array([np.nan if d is None else d for d in distances], dtype=np.float64)
+    steps = column[first:]
+    rises = np.flatnonzero(~(steps[1:] <= steps[:-1]))
+    if len(steps) and not np.isfinite(steps[0]):
+        return failed(name, f"must be finite from rank {first} on; got {steps[0]}")
+    if len(rises):
+        rank = first + int(rises[0]) + 1
+        return failed(
+            name, f"must never increase; rank {rank} has {column[rank]} after {column[rank - 1]}"
+        )
+    for size, radius, _ in claims.curve:
+        stated = claims.radius if size == claims.num_picks else float(column[size])
+        if not agree(radius, stated):
+            return failed(
+                name,
+                f"{size} picks must have the radius {stated} of the table; the budget curve has "
+                f"{radius}",
+            )
+    return passed(name, "never increase, and equal the budget curve")
+
+
+def check_radii(claims: Claims, squared: DoubleArray) -> Check:
+    """Check the covering radii against the distances of all rows to their nearest pick."""
+    name, count = "covering radii", len(squared)
+    if claims.num_rows != count:
+        return failed(name, f"must be over the {count} rows of the embeddings; the certificate's "
+                            f"are over {claims.num_rows}")  # fmt: skip
+    # The rank-th smallest, rank = ceil(share N) in whole numbers; the last but num_outliers.
+    ranks = {f"{p} %": (-(-p * count // 100), claims.covering_radius[p]) for p in PERCENTAGES}
+    ranks["optimised"] = (count - claims.num_outliers, claims.radius)
+    places = sorted({rank - 1 for rank, _ in ranks.values()})
+    ordered = np.partition(squared, places)
+    for label, (rank, stated) in ranks.items():
+        found = float(np.sqrt(ordered[rank - 1]))
+        if not agree(stated, found):
+            return failed(
+                name, f"the {label} radius must be {found}; the certificate claims {stated}"
+            )
+    said = ", ".join(f"{claims.covering_radius[p]:.6g} at {p} %" for p in PERCENTAGES)
+    return passed(name, f"{said} of {count} rows")
+
+
+def check_packing(claims: Claims, witness: Sequence[str], points: FloatArray) -> Check:
+    """Check that the witness proves what is claimed of it.
+
+    Args:
+        claims: the certificate.
+        witness: ids of the packing's rows.
+        points: (m + P, D) float32: the given picks, then the packing's rows.
+
+    Cost: O(P^2 D) in matrix products.
+    """
+    name, radius = "packing", claims.packing.radius
+    wanted = claims.num_free + claims.num_outliers + 1
+    if len(set(witness)) != len(witness):
+        return failed(name, "must name distinct tiles; one repeats")
+    if not len(witness) == claims.packing.num_points >= wanted:
+        return failed(
+            name,
+            f"must have {wanted} rows; the certificate claims {claims.packing.num_points}, and "
+            f"{len(witness)} are named",
+        )
+    # For the rows of the packing: the nearest of the given picks and of the packing's rows before.
+    previous = np.sqrt(nearest_previous(points)[claims.num_included :])
+    place = int(previous.argmin())
+    if not at_least(float(previous[place]), radius):
+        return failed(
+            name,
+            f"rows must be at least {radius} apart; {witness[place]!r} is {previous[place]} from "
+            f"another",
+        )
+    return passed(name, f"{len(witness)} rows at least {radius:.6g} apart")
+
+
+def check_curve(
+    claims: Claims,
+    distances: Sequence[float | None],
+    greatest: DoubleArray,
+    points: FloatArray,
+) -> Check:
+    """Check every point of the budget curve, and every pick's distance to those before it.
+
+    Args:
+        claims: the certificate.
+        distances: of the table.
+        greatest: squared covering radius of each prefix on the curve, recomputed.
+        points: (k, D) float32, the picks in rank order.
+
+    Cost: O(k^2 D) in matrix products.
+    """
+    name = "budget curve"
+    if not claims.curve:
+        return skipped(name, "no budget curve: not a farthest-point selection")
+    for (size, radius, bound), square in zip(claims.curve, greatest.tolist(), strict=True):
+        found = float(np.sqrt(square))
+        if not agree(radius, found):
+            return failed(
+                name, f"{size} picks must have the radius {found}; the certificate claims {radius}"
+            )
+        expected = radius if size == claims.num_included else radius / 2
+        if not agree(bound, expected):
+            return failed(
+                name, f"{size} picks must have the lower bound {expected}; claimed is {bound}"
+            )
+    previous = np.sqrt(nearest_previous(points))
+    for rank in range(max(1, claims.num_included), len(points)):
+        stated = distances[rank]
+        if stated is None or not agree(stated, float(previous[rank])):
+            return failed(
+                name,
+                f"rank {rank} must be {previous[rank]} from the picks before it; the table says "
+                f"{stated}",
+            )
+    return passed(name, f"{len(claims.curve)} prefixes, {len(points)} picks")

@@ -1,0 +1,195 @@
+"""Where what a manifest is checked against lies: its run, its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from balancer.errors import ConfigError, DataError, StorageError
+from balancer.storage.embedding_identity import read_encoder_fingerprint
+from balancer.storage.embedding_shards import read_embeddings, read_vectors
+from balancer.storage.filesystem import Store
+from balancer.storage.ledger import Ledger, Record
+from balancer.types import EmbeddingShard, FloatArray, IdArray
+from balancer.verification.geometry import normalize_rows
+
+_LEVELS = 4
+"""Folders above a manifest that may be its run: <run>/round-000/publish/manifest.*.parquet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run that a manifest lies in, and the commit of the manifest's round (None: not yet)."""
+
+    ledger: Ledger
+    round_name: str
+    commit: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors to check against, read block by block as often as needed.
+
+    Attributes:
+        store: opens them.
+        origin: how to name them in messages.
+        shards: embedding shards of a run, or none.
+        uris: otherwise `.npy` or Parquet files.
+        id_column: of Parquet files.
+        vector_column: of Parquet files.
+        normalize: whether the selection saw the rows L2-normalised.
+    """
+
+    store: Store
+    origin: str
+    shards: tuple[EmbeddingShard, ...] = ()
+    uris: tuple[str, ...] = ()
+    id_column: str = "tile_id"
+    vector_column: str = "embedding"
+    normalize: bool = False
+
+    def raw_blocks(self) -> Iterator[tuple[IdArray, FloatArray]]:
+        """Yield ids and vectors as stored, one shard or file at a time, none of them empty.
+
+        Raises:
+            DataError: missing, damaged, of several lengths, or numbers that are not finite.
+            StorageError: the store refuses or fails.
+        """
+        dim: int | None = None
+        for uri, (ids, vectors) in self._read():
+            if not len(ids):
+                continue
+            dim = dim or vectors.shape[1]
+            if vectors.shape[1] != dim:
+                raise DataError(
+                    f"Vectors must have one length; got {dim} and, in {uri}, {vectors.shape[1]}. "
+                    f"Give the embeddings of one encoder."
+                )
+            bad = ~np.isfinite(vectors).all(axis=1)
+            if self.normalize:
+                bad |= ~vectors.any(axis=1)
+            if bad.any():
+                raise DataError(
+                    f"Embeddings must be finite, and not all zero where they are L2-normalised; "
+                    f"tile {ids[bad][0]} in {uri} is not. Give the embeddings that were selected "
+                    f"from."
+                )
+            yield ids, vectors
+
+    def blocks(self) -> Iterator[tuple[IdArray, FloatArray]]:
+        """Yield ids and vectors as the selection saw them. Raises what `raw_blocks` raises."""
+        for ids, vectors in self.raw_blocks():
+            yield ids, normalize_rows(vectors) if self.normalize else vectors
+
+    def encoders(self) -> set[str]:
+        """Return the fingerprints of the encoders that the shards or files name."""
+        named = {shard.encoder_fingerprint for shard in self.shards}
+        for uri in self.uris:
+            if not uri.lower().endswith(".npy"):
+                found = read_encoder_fingerprint(self.store, uri)
+                named |= {found} if found is not None else set()
+        return named
+
+    def _read(self) -> Iterator[tuple[str, tuple[IdArray, FloatArray]]]:
+        for shard in self.shards:
+            yield shard.uri, read_embeddings(self.store, shard)
+        for uri in self.uris:
+            yield uri, read_vectors(self.store, uri, self.id_column, self.vector_column)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns of Parquet embeddings; None: as the footer says, or the usual ones."""
+
+    tile_id: str | None = None
+    vector: str | None = None
+
+
+def find_run(store: Store, manifest_uri: str, facts: Mapping[str, Any]) -> Run | None:
+    """Return the run whose folder the manifest lies in; None if it lies in none.
+
+    Raises:
+        DataError: a damaged record.
+        StorageError: the store refuses or fails.
+    """
+    folder = store.absolute(manifest_uri)
+    for _ in range(_LEVELS):
+        folder = folder.rpartition("/")[0]
+        if not folder or folder in ("s3:", "s3:/"):
+            return None
+        if store.exists(store.join(folder, "spec.json")):
+            ledger = Ledger(store, folder)
+            index = facts.get("round")
+            name = f"round-{index:03d}" if isinstance(index, int) else "round-000"
+            return Run(ledger, name, ledger.read_commit(name))
+    return None
+
+
+def find_embeddings(
+    store: Store,
+    given: str | Sequence[EmbeddingShard] | None,
+    run: Run | None,
+    facts: Mapping[str, Any],
+    columns: Columns,
+) -> Embeddings | None:
+    """Return the embeddings given, else those of the run, else those the footer names.
+
+    Raises:
+        DataError: embeddings were given, and there are none.
+        StorageError: the store refuses or fails.
+    """
+    config = facts.get("config") or {}
+    section = config.get("embedding", config)
+    normalize = bool(section.get("normalize", False))
+    names = (
+        columns.tile_id or str(facts.get("id_column", "tile_id")),
+        columns.vector or str(facts.get("vector_column", "embedding")),
+    )
+    if given is not None and not isinstance(given, str):
+        return Embeddings(store, "the shards given", tuple(given), normalize=normalize)
+    uri = given
+    if uri is None and run is not None:
+        return _of_run(store, run, normalize=normalize)
+    if uri is None:
+        uri = facts.get("embeddings")
+        if not isinstance(uri, str) or not _reachable(store, uri):
+            return None
+    files = [f.uri for f in store.list_files(uri)]
+    wanted = tuple(f for f in files if f.lower().endswith((".npy", ".parquet", ".pq")))
+    if not wanted:
+        raise DataError(
+            f"{uri} must be a .npy file, or a Parquet file or folder; found none of these. Check "
+            f"the path."
+        )
+    return Embeddings(store, uri, (), wanted, *names, normalize=normalize)
+
+
+def _of_run(store: Store, run: Run, *, normalize: bool) -> Embeddings | None:
+    if run.commit is None:
+        return None
+    encoder = run.commit["encoder"]["fingerprint"]
+    shards = tuple(
+        EmbeddingShard(
+            entry["shard_id"],
+            run.ledger.absolute(entry["path"]),
+            entry["rows"],
+            entry["dim"],
+            encoder,
+            entry["sha256"],
+        )
+        for entry in run.commit["embeddings"]
+    )
+    if not all(store.exists(shard.uri) for shard in shards):
+        return None
+    return Embeddings(store, f"the run's {run.round_name}", shards, normalize=normalize)
+
+
+def _reachable(store: Store, uri: str) -> bool:
+    """Whether there is something at a URI that nobody asked for: trouble with it is a no."""
+    try:
+        return store.exists(uri)
+    except (ConfigError, StorageError):
+        return False

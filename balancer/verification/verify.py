@@ -1,0 +1,219 @@
+"""All checks of one manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from balancer.errors import DataError
+from balancer.storage.certificates import CERTIFICATE_KEY
+from balancer.storage.filesystem import Store
+from balancer.storage.manifests import FOOTER_KEY
+from balancer.storage.tables import read_table
+from balancer.types import EmbeddingShard
+from balancer.verification.certificate_checks import (
+    check_curve,
+    check_factor,
+    check_picked_distances,
+    check_radii,
+    check_ratio,
+)
+from balancer.verification.claims import Claims, parse_claims
+from balancer.verification.distance_pass import Gathered, gather, measure
+from balancer.verification.inputs import (
+    Columns,
+    Embeddings,
+    Run,
+    find_embeddings,
+    find_run,
+)
+from balancer.verification.manifest_checks import (
+    check_columns,
+    check_digest,
+    check_run,
+    check_table,
+)
+from balancer.verification.report import (
+    Check,
+    Status,
+    VerificationReport,
+    failed,
+    passed,
+    skipped,
+)
+from balancer.verification.witness import check_witness, find_witness
+
+OF_EMBEDDINGS = ("embeddings", "tiles in the embeddings")
+OF_CLAIMS = ("lower bound and ratio", "factor", "picked distances")
+OF_ALL_ROWS = ("covering radii", "packing", "budget curve")
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """A manifest as read, and the run it lies in."""
+
+    store: Store
+    uri: str
+    table: pa.Table
+    facts: Mapping[str, Any]
+    run: Run | None
+
+    @property
+    def tile_ids(self) -> list[str]:
+        ids: list[str] = self.table["tile_id"].to_pylist()
+        return ids
+
+    @property
+    def distances(self) -> list[float | None]:
+        column: list[float | None] = self.table["distance"].to_pylist()
+        return column
+
+
+def verify_manifest(
+    store: Store,
+    manifest_uri: str,
+    *,
+    embeddings: str | Sequence[EmbeddingShard] | None = None,
+    columns: Columns | None = None,
+) -> VerificationReport:
+    """Check a manifest, and recompute its certificate from the embeddings.
+
+    Args:
+        store: opens everything.
+        manifest_uri: the Parquet file.
+        embeddings: what was selected from: a `.npy` matrix, a Parquet file or folder, or the
+            embedding shards. When absent: those of the run whose folder the manifest lies in, or
+            those that the footer names; without any, what needs them is skipped.
+        columns: names of the columns of Parquet embeddings.
+
+    Returns:
+        The outcome of every check. A claim that does not hold is a failed check, not an error.
+
+    Raises:
+        DataError: a manifest or embeddings that cannot be read.
+        StorageError: the store refuses or fails.
+
+    Cost: O(N k D) in float64 matrix products for N rows and k picks, two readings of the
+    embeddings; 8 bytes and an id per row, the picks' vectors and one shard in memory.
+    """
+    table, facts = _read(store, manifest_uri)
+    run = find_run(store, manifest_uri, facts)
+    manifest = _Manifest(store, manifest_uri, table, facts, run)
+    layout = check_columns(table)
+    checks = [layout, *check_run(store.read_bytes(manifest_uri), facts, run)]
+    if layout.status is not Status.FAILED:
+        checks += [*check_table(table, facts), check_digest(table, facts, run)]
+        claims, claimed = _check_claims(manifest)
+        found = find_embeddings(store, embeddings, run, facts, columns or Columns())
+        checks += [*claimed, *_check_rows(manifest, claims, found)]
+    return VerificationReport(store.absolute(manifest_uri), tuple(checks))
+
+
+def _read(store: Store, uri: str) -> tuple[pa.Table, dict[str, Any]]:
+    table = read_table(store, uri)
+    text = (table.schema.metadata or {}).get(FOOTER_KEY)
+    try:
+        facts = json.loads(text) if text is not None else None
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise DataError(
+            f"{uri} must be a manifest: its Parquet footer must have the key "
+            f"{FOOTER_KEY.decode()!r} with a JSON object. Give a file that balancer wrote."
+        )
+    return table, facts
+
+
+def _check_claims(manifest: _Manifest) -> tuple[Claims | None, list[Check]]:
+    """Check what needs no embeddings; return the claims if they can be checked further."""
+    name, facts = "certificate", manifest.facts.get(CERTIFICATE_KEY)
+    if facts is None:
+        reason = "the footer has no certificate"
+        return None, _skip([name, *OF_CLAIMS], reason)
+    try:
+        claims = parse_claims(facts)
+    except ValueError as error:
+        return None, [failed(name, str(error)), *_skip(OF_CLAIMS, "the certificate is malformed")]
+    rows = manifest.table.num_rows
+    if claims.num_picks != rows:
+        message = f"must be of {rows} picks, as many as the table has; it is of {claims.num_picks}"
+        return None, [failed(name, message), *_skip(OF_CLAIMS, "the certificate is of another")]
+    picks = f"{claims.num_picks} of {claims.num_rows} rows"
+    given = f", {claims.num_included} included" if claims.num_included else ""
+    out = f", {claims.num_outliers} left out" if claims.num_outliers else ""
+    return claims, [
+        passed(name, f"{picks}{given}{out}"),
+        check_ratio(claims),
+        check_factor(claims),
+        check_picked_distances(claims, manifest.distances),
+    ]
+
+
+def _check_rows(
+    manifest: _Manifest, claims: Claims | None, embeddings: Embeddings | None
+) -> list[Check]:
+    """Check what needs the embeddings."""
+    if embeddings is None:
+        reason = "no embeddings at hand: name them with --embeddings"
+        return _skip([*OF_EMBEDDINGS, *OF_ALL_ROWS], reason)
+    witness: list[str] | Check = []
+    if claims is not None:
+        store, uri, run = manifest.store, manifest.uri, manifest.run
+        witness = find_witness(store, uri, run, claims, manifest.tile_ids)
+    named = [*manifest.tile_ids, *(witness if isinstance(witness, list) else [])]
+    stated = manifest.facts.get("embeddings_fingerprint")
+    found = gather(embeddings, named, fingerprint=stated is not None)
+    checks = [_check_origin(manifest, embeddings, found), _check_present(manifest, found)]
+    if claims is None:
+        return checks + _skip(OF_ALL_ROWS, "there is no certificate to check")
+    if checks[-1].status is Status.FAILED:
+        return checks + _skip(OF_ALL_ROWS, "not every tile is in the embeddings, once")
+    picks = found.rows(manifest.tile_ids)
+    sizes = [size for size, _, _ in claims.curve] or [len(picks)]
+    squared, greatest = measure(embeddings, picks, sizes)
+    return [
+        *checks,
+        check_radii(claims, squared),
+        check_witness(claims, witness, manifest.tile_ids, found),
+        check_curve(claims, manifest.distances, greatest, picks),
+    ]
+
+
+def _check_origin(manifest: _Manifest, embeddings: Embeddings, found: Gathered) -> Check:
+    """Check that these are the embeddings that the footer says were selected from."""
+    name, facts = "embeddings", manifest.facts
+    content, encoder = facts.get("embeddings_fingerprint"), facts.get("encoder_fingerprint")
+    read = f"{found.num_rows} rows of {embeddings.origin}"
+    other = "Give the embeddings that were selected from."
+    if content is not None:
+        if content != found.fingerprint:
+            message = f"must have the fingerprint {content}; {read} have {found.fingerprint}"
+            return failed(name, f"{message}. {other}")
+        return passed(name, read)
+    encoders = embeddings.encoders()
+    if encoder is None or not encoders:
+        return skipped(name, f"nothing says which encoder made both; read were {read}")
+    if encoders != {encoder}:
+        made = ", ".join(sorted(encoders))
+        return failed(name, f"must be made by encoder {encoder}; {read} are by {made}. {other}")
+    return passed(name, f"{read}, by encoder {encoder}")
+
+
+def _check_present(manifest: _Manifest, found: Gathered) -> Check:
+    name, missing = "tiles in the embeddings", set(found.missing)
+    absent = [tile_id for tile_id in manifest.tile_ids if tile_id in missing]
+    if absent:
+        return failed(
+            name, f"must hold every tile; {absent[0]!r} is not there ({len(absent)} are not)"
+        )
+    if found.repeated is not None:
+        return failed(name, f"must hold every tile once; {found.repeated!r} repeats")
+    return passed(name, f"{manifest.table.num_rows} tiles")
+
+
+def _skip(names: Sequence[str], reason: str) -> list[Check]:
+    return [skipped(name, reason) for name in names]
