@@ -25,7 +25,7 @@ class PackingClaim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A certificate as the footer has it; the terms are those of the README.
+    """A certificate as the footer has it; `certificate_checks` explains the terms.
 
     `covering_radius` is by percentage; `curve` holds (picks, radius, lower bound).
     """
