@@ -50,6 +50,8 @@ def squared_distance(a: FloatArray, b: FloatArray) -> np.float32:
     )
 
 
+ROWS_PER_CHECK = 1 << 14
+LARGEST_SQUARE = 1e36
 SERIAL_BELOW = 1 << 16
 """Matrices with fewer entries are not worth waking other threads for."""
 
@@ -187,33 +189,51 @@ def l2_normalize(points: FloatArray) -> FloatArray:
     return out
 
 
-def require_finite(points: FloatArray, ids: IdArray, *, nonzero: bool) -> None:
+def require_finite(points: FloatArray, ids: IdArray | None, *, nonzero: bool) -> None:
     """Refuse rows that have no place among distances.
 
     Args:
         points: (N, D) float32.
-        ids: (N,) ids, to name the row.
+        ids: (N,) ids, to name the row; row numbers when None.
         nonzero: also refuse rows of zero length (they cannot be L2-normalised).
 
     Raises:
         ValueError: naming the first offending rows.
     """
-    bad = ~np.isfinite(points).all(axis=1)
-    if bad.any():
-        names = ", ".join(map(str, ids[bad][:3]))
-        raise ValueError(
-            f"Embeddings must be finite; {int(bad.sum())} of {len(points)} rows hold NaN or "
-            f"infinity (tile ids {names}{', ...' if bad.sum() > 3 else ''}). "
-            f"Drop or recompute them."
+    bad: list[int] = []
+    zero: list[int] = []
+    huge: list[int] = []
+    for begin in range(0, len(points), ROWS_PER_CHECK):
+        block = points[begin : begin + ROWS_PER_CHECK]
+        squares = np.einsum("ij,ij->i", block, block)
+        bad += (
+            (begin + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()
+            if not (np.isfinite(squares).all())
+            else []
         )
-    if nonzero:
-        zero = ~points.any(axis=1)
-        if zero.any():
-            names = ", ".join(map(str, ids[zero][:3]))
+        huge += (begin + np.flatnonzero(squares > LARGEST_SQUARE)).tolist()
+        if nonzero and not squares.all():
+            zero += (begin + np.flatnonzero(~block.any(axis=1))).tolist()
+    for rows, must, are, remedy in (
+        (bad, "be finite", "hold NaN or infinity", "Drop or recompute them."),
+        (
+            huge,
+            f"be shorter than {LARGEST_SQUARE**0.5:.0e} for their distances to fit float32",
+            "are longer",
+            "Scale them down.",
+        ),
+        (
+            zero,
+            "not be all zero when they are L2-normalised",
+            "are",
+            "Drop them, or select with normalize=False.",
+        ),
+    ):
+        if rows:
+            names = ", ".join(str(row if ids is None else ids[row]) for row in rows[:3])
             raise ValueError(
-                f"Embeddings must not be all zero when they are L2-normalised; {int(zero.sum())} "
-                f"of {len(points)} rows are (tile ids {names}{', ...' if zero.sum() > 3 else ''}). "
-                f"Drop them, or select with normalize=False."
+                f"Embeddings must {must}; {len(rows)} of {len(points)} rows {are} "
+                f"(tile ids {names}{', ...' if len(rows) > 3 else ''}). {remedy}"
             )
 
 

@@ -139,6 +139,8 @@ class Selection:
             covering radius at that moment), NaN where the strategy defines none.
         weight: (n,) float64, 1 / inclusion probability where there is one, else 1.
         reason: (n,) which rule picked the tile.
+        radius: covering radius that a farthest-point run ended with, if it was one.
+        farthest_id: the tile at that distance.
     """
 
     tile_ids: IdArray
@@ -147,6 +149,8 @@ class Selection:
     distance: FloatArray
     weight: DoubleArray
     reason: IdArray
+    radius: float | None = None
+    farthest_id: str | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)

@@ -5,99 +5,143 @@ that it terminates: the first pick is seeded or given and counts, distances star
 are masked instead of deleted, and ties go to the lowest tile id. It is Gonzalez's 2-approximation
 of the k-center problem (Theoretical Computer Science 38, 1985).
 
-One shard's part is `FarthestPointShard` (local), several shards meet in `farthest_candidate`
-(merge), and `farthest_point` runs both on one array. Distances are canonical
-(`balancer.distances`), so the picks are the same for any sharding.
+Distances are canonical (`balancer.distances`), so the picks are the same for any engine, filter,
+number of threads and sharding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from balancer.distances import id_ranks, require_finite, update_nearest
+from balancer.distances import id_ranks, require_finite
 from balancer.seeding import hash_ids
+from balancer.selection.bounds import Options
+from balancer.selection.engine import LazyBounds
+from balancer.selection.plain_scan import plain_scan
 from balancer.types import BoolArray, FloatArray, IdArray, IntArray, UInt64Array
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A row offered as the next pick: its squared distance to the picks, its id, its vector."""
-
-    squared_distance: float
-    tile_id: str
-    vector: FloatArray
+Metric = Literal["euclidean", "cosine"]
+Engine = Literal["lazy", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
 class FarthestPoints:
-    """The picks, in order.
+    """The picks, in order, and what is left.
 
     Attributes:
         indices: (n,) int64 row numbers.
-        distances: (n,) float32 distance of each pick to the picks before it; infinity for a first
-            pick that had none before it. Never increases.
+        distances: (n,) float32 distance of each pick to the picks before it, times its quality;
+            infinity for a first pick that had none before it. Without rows to include it never
+            increases, and `distances[k]` is the covering radius of the first k picks.
+        radius: the covering radius of all picks (times quality), the outliers left out.
+        farthest: the row at that distance; -1 when every row is picked or left out.
+        outliers: (z,) int64 rows left out, farthest first.
     """
 
     indices: IntArray
     distances: FloatArray
+    radius: float
+    farthest: int
+    outliers: IntArray
 
 
-class FarthestPointShard:
-    """One shard's rows with their squared distance to the picks applied so far.
+def farthest_point(  # noqa: PLR0913 - a public call spells its options out
+    points: FloatArray,
+    num_picks: int,
+    *,
+    first: int | None = None,
+    ids: IdArray | None = None,
+    include: Sequence[int] | IntArray = (),
+    selected: FloatArray | None = None,
+    excluded: BoolArray | None = None,
+    quality: FloatArray | None = None,
+    num_outliers: int = 0,
+    metric: Metric = "euclidean",
+    engine: Engine = "lazy",
+) -> FarthestPoints:
+    """Pick `num_picks` rows, each the farthest from the picks so far.
 
     Args:
-        points: (N, D) float32, C-contiguous, finite.
-        ids: (N,) unique tile ids.
+        points: (N, D) float32, finite; may be memory-mapped and larger than memory.
+        num_picks: how many, `first` and `include` counted.
+        first: row to start from; by default row 0, or the row farthest from what is included or
+            selected.
+        ids: (N,) unique ids for breaking ties; row numbers when absent.
+        include: rows that must be picked: they come first, in this order.
+        selected: (M, D) rows already selected elsewhere: distances start from them.
         excluded: (N,) rows that must not be picked.
+        quality: (N,) weights in (0, 1]: the row with the greatest quality * distance is next.
+        num_outliers: z: each pick is the row after the z farthest, and the z farthest at the end
+            are left out (k-center with outliers, after the greedy rule of Ding, Yu and Wang, ESA
+            2019, without its sampling).
+        metric: `cosine` is the Euclidean distance of the L2-normalised rows.
+        engine: `lazy` measures a few per cent of the pairs; `plain` is the plain scan. Both give
+            the same picks.
 
-    Memory: 12 bytes per row beside the points and ids.
+    Returns:
+        The picks in order, their distances, the final radius and the outliers.
+
+    Raises:
+        ValueError: more picks than rows, a row that is not finite, a row number out of range.
+
+    Cost: at most O(N * num_picks * D) time, usually a tenth of it or less; about 30 bytes per row
+        beside the input.
+
+    >>> line = np.array([[0.0], [1.0], [2.0], [10.0]], dtype=np.float32)
+    >>> run = farthest_point(line, 3, first=0)
+    >>> run.indices, run.radius
+    (array([0, 3, 2]), 1.0)
+    >>> farthest_point(line, 2, first=0, num_outliers=1).outliers
+    array([3])
     """
-
-    def __init__(self, points: FloatArray, ids: IdArray, excluded: BoolArray | None = None) -> None:
-        self.points = points
-        self.ids = ids
-        self._ranks = id_ranks(ids)
-        self._nearest = np.full(len(points), np.inf, dtype=np.float32)
-        if excluded is not None:
-            self._nearest[excluded] = -1
-        self.num_applied = 0
-
-    def apply(self, vectors: FloatArray, tile_ids: Iterable[str]) -> None:
-        """Lower the distances by picks (M, D) made anywhere; rows among `tile_ids` are taken.
-
-        Cost: one pass over the rows per pick.
-        """
-        for vector, tile_id in zip(vectors, tile_ids, strict=True):
-            update_nearest(self.points, vector, self._nearest)
-            self._take(tile_id)
-            self.num_applied += 1
-
-    def candidate(self) -> Candidate | None:
-        """Return the farthest row, ties to the lowest id; None when every row is taken."""
-        if len(self._nearest) == 0:
-            return None
-        best = self._nearest.max()
-        if best < 0:
-            return None
-        rows = np.flatnonzero(self._nearest == best)
-        row = int(rows[np.argmin(self._ranks[rows])])
-        return Candidate(float(best), str(self.ids[row]), self.points[row])
-
-    def _take(self, tile_id: str) -> None:
-        # A pick's own row is at distance 0 now: only those rows need their ids compared.
-        rows = np.flatnonzero(self._nearest == 0)
-        self._nearest[rows[self.ids[rows] == tile_id]] = -1
-
-
-def farthest_candidate(candidates: Iterable[Candidate | None]) -> Candidate | None:
-    """Return the best of the shards' candidates: greatest distance, then lowest id."""
-    offered = [candidate for candidate in candidates if candidate is not None]
-    if not offered:
-        return None
-    return min(offered, key=lambda c: (-c.squared_distance, c.tile_id))
+    points = _matrix(points, "points")
+    excluded = _mask(excluded, len(points))
+    if first is not None:
+        if len(include):
+            raise ValueError("Give either first or include; include comes first anyway.")
+        include = _rows("first", [first], len(points), excluded)
+    include = _rows("include", include, len(points), excluded)
+    _check_count(num_picks, num_outliers, len(include), len(points), excluded)
+    if selected is not None:
+        selected = _matrix(selected, "selected", points.shape[1])
+    if len(include) == 0 and (selected is None or len(selected) == 0):
+        start = 0 if excluded is None else int(np.flatnonzero(~excluded)[0])
+        include = np.array([start], np.int64)
+    cosine = metric == "cosine"
+    require_finite(points, ids, nonzero=cosine)
+    weights = None if quality is None else _weights(quality, len(points))
+    ranks = np.arange(len(points)) if ids is None else id_ranks(np.asarray(ids))
+    options = Options(cosine, weights, excluded, num_outliers)
+    if engine == "plain":
+        scan = plain_scan(
+            points, num_picks, ranks, options, taken_first=include.tolist(), selected=selected
+        )
+        return FarthestPoints(
+            scan.picked,
+            np.sqrt(scan.squared),
+            float(np.sqrt(scan.next_squared)),
+            scan.next_row,
+            scan.outliers,
+        )
+    others = 0 if selected is None else len(selected)
+    bounds = LazyBounds(points, ranks, others + num_picks, options)
+    for vector in selected if selected is not None else ():
+        bounds.add(vector)
+    for row in include.tolist():
+        bounds.take(row)
+    bounds.run(others + num_picks)
+    outliers, squared, row = bounds.outliers()
+    return FarthestPoints(
+        bounds.picked[others:],
+        np.sqrt(bounds.squared[others:]),
+        float(np.sqrt(squared)),
+        row,
+        outliers,
+    )
 
 
 def seeded_first(ids: IdArray, seed: int) -> int:
@@ -105,90 +149,6 @@ def seeded_first(ids: IdArray, seed: int) -> int:
     hashes: UInt64Array = hash_ids(ids, seed)
     rows = np.flatnonzero(hashes == hashes.min())
     return int(rows[np.argmin(ids[rows])]) if len(rows) > 1 else int(rows[0])
-
-
-def farthest_point(
-    points: FloatArray,
-    num_picks: int,
-    *,
-    first: int | None = None,
-    ids: IdArray | None = None,
-    selected: FloatArray | None = None,
-    excluded: BoolArray | None = None,
-) -> FarthestPoints:
-    """Pick `num_picks` rows by the plain scan.
-
-    Args:
-        points: (N, D) float32, finite. Euclidean distance; L2-normalise first for cosine.
-        num_picks: how many, the first included.
-        first: row to start from; by default row 0, or the row farthest from `selected` if given.
-        ids: (N,) unique ids for breaking ties; row numbers when absent.
-        selected: (M, D) rows already selected elsewhere: distances start from them.
-        excluded: (N,) rows that must not be picked.
-
-    Returns:
-        The picks in order and their distances.
-
-    Raises:
-        ValueError: more picks than rows, a row that is not finite, `first` out of range.
-
-    Cost: O(N * num_picks * D) time, O(N) memory beside the input.
-
-    >>> line = np.array([[0.0], [1.0], [2.0], [10.0]], dtype=np.float32)
-    >>> farthest_point(line, 3, first=0).indices
-    array([0, 3, 2])
-    """
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    if points.ndim != 2:
-        raise ValueError(f"points must be a matrix (N, D); got shape {points.shape}.")
-    names = row_ids(len(points)) if ids is None else ids
-    free = len(points) if excluded is None else int(len(points) - np.count_nonzero(excluded))
-    if not 1 <= num_picks <= free:
-        raise ValueError(
-            f"num_picks must lie between 1 and the {free} rows that can be picked; got {num_picks}."
-        )
-    require_finite(points, names, nonzero=False)
-    shard = FarthestPointShard(points, names, excluded)
-    if selected is not None:
-        # An empty name: rows selected elsewhere take no row here.
-        shard.apply(np.ascontiguousarray(selected, dtype=np.float32), [""] * len(selected))
-    if first is None and selected is None:
-        first = 0
-    if first is not None and not 0 <= first < len(points):
-        raise ValueError(f"first must be a row number below {len(points)}; got {first}.")
-    if first is None:
-        start = shard.candidate()
-        assert start is not None  # num_picks <= free rows
-    else:
-        start = Candidate(np.inf, str(names[first]), points[first])
-
-    def advance(pick: Candidate) -> Candidate | None:
-        shard.apply(pick.vector[None], [pick.tile_id])
-        return shard.candidate()
-
-    picks = greedy_picks(start, num_picks, advance)
-    row_numbers = {name: row for row, name in enumerate(names.tolist())}
-    return FarthestPoints(
-        np.array([row_numbers[pick.tile_id] for pick in picks], dtype=np.int64),
-        np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32)),
-    )
-
-
-def greedy_picks(
-    start: Candidate, num_picks: int, advance: Callable[[Candidate], Candidate | None]
-) -> list[Candidate]:
-    """Run the greedy loop: `advance` applies a pick to every shard and returns the next one.
-
-    Raises:
-        ValueError: the rows end before `num_picks` are found.
-    """
-    picks = [start]
-    while len(picks) < num_picks:
-        following = advance(picks[-1])
-        if following is None:
-            raise ValueError(f"{num_picks} picks were asked for; the rows end after {len(picks)}.")
-        picks.append(following)
-    return picks
 
 
 def row_ids(count: int) -> IdArray:
@@ -199,3 +159,66 @@ def row_ids(count: int) -> IdArray:
     """
     width = max(1, len(str(count - 1)))
     return np.char.zfill(np.arange(count).astype(np.str_), width)
+
+
+def _matrix(values: FloatArray, name: str, dim: int | None = None) -> FloatArray:
+    # asarray makes a plain array of a memory map without reading it.
+    rows = np.ascontiguousarray(np.asarray(values), dtype=np.float32)
+    if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
+        raise ValueError(f"{name} must be a matrix (N, {dim or 'D'}); got shape {rows.shape}.")
+    return rows
+
+
+def _mask(excluded: BoolArray | None, count: int) -> BoolArray | None:
+    if excluded is None:
+        return None
+    mask = np.asarray(excluded)
+    if mask.shape != (count,) or mask.dtype != np.bool_:
+        raise ValueError(
+            f"excluded must be {count} booleans, one per row; got {mask.dtype} of shape "
+            f"{mask.shape}."
+        )
+    return mask
+
+
+def _check_count(
+    num_picks: int, num_outliers: int, included: int, count: int, excluded: BoolArray | None
+) -> None:
+    if num_outliers < 0:
+        raise ValueError(f"num_outliers must not be negative; got {num_outliers}.")
+    free = count if excluded is None else int(count - np.count_nonzero(excluded))
+    most = free - num_outliers
+    least = max(1, included)
+    if not least <= num_picks <= most:
+        raise ValueError(
+            f"num_picks must lie between {least} and the {most} rows that can be picked; got "
+            f"{num_picks}."
+        )
+
+
+def _rows(
+    name: str, rows: Sequence[int] | IntArray, count: int, excluded: BoolArray | None
+) -> IntArray:
+    numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
+    outside = numbers[(numbers < 0) | (numbers >= count)]
+    if len(outside):
+        raise ValueError(f"{name} must be a row number below {count}; got {outside[0]}.")
+    if len(np.unique(numbers)) != len(numbers):
+        raise ValueError(f"{name} must name each row once; some repeat.")
+    if excluded is not None and excluded[numbers].any():
+        raise ValueError(
+            f"{name} must not name excluded rows; got {numbers[excluded[numbers]][0]}."
+        )
+    return numbers
+
+
+def _weights(quality: FloatArray, count: int) -> FloatArray:
+    values = np.asarray(quality, dtype=np.float64)
+    if values.shape != (count,):
+        raise ValueError(f"quality must be one number per row ({count}); got {values.shape}.")
+    if not ((values > 0) & (values <= 1)).all():
+        raise ValueError(
+            f"quality must lie in (0, 1]; got {values.min()} to {values.max()}. Exclude rows "
+            f"instead of giving them quality 0."
+        )
+    return (values * values).astype(np.float32)

@@ -44,7 +44,7 @@ def pick_in_cluster(
     Returns:
         The picks; the same tiles for any order of the rows.
 
-    Cost: O(N D) for random and nearest, O(N D count) for farthest-point.
+    Cost: O(N D) for random and nearest, at most O(N D count) for farthest-point.
     """
     if count == 0:
         return ClusterPicks(np.empty(0, np.int64), np.empty(0, np.float32))

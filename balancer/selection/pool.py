@@ -6,7 +6,7 @@ so every strategy is written once and picks the same tiles in both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,19 @@ import numpy as np
 
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import Within
-from balancer.selection.farthest_point import Candidate, FarthestPointShard
+from balancer.selection.exchange import (
+    ExchangeShard,
+    ExchangeStats,
+    Offer,
+    Picks,
+    exchange,
+)
 from balancer.selection.per_cluster import cluster_seed, pick_in_cluster
 from balancer.selection.uniform import lowest_hashes
 from balancer.types import FloatArray, IdArray, IntArray
+
+ROOM = 1024
+"""Rows an array offers to itself at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,45 @@ class Picked:
     distance: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class FarthestRun:
+    """Farthest-point picks, and what is left after them.
+
+    Attributes:
+        picks: ids, vectors and squared distances to what was picked before, in order.
+        radius: covering radius of the given rows and the picks together.
+        farthest_id: the row at that distance; None when every row is picked.
+    """
+
+    picks: Picks
+    radius: float
+    farthest_id: str | None
+
+
+def run_farthest(
+    ask: Callable[[IdArray, FloatArray, int], Sequence[Offer]],
+    num_picks: int,
+    *,
+    dim: int,
+    room: int,
+    stats: ExchangeStats | None = None,
+) -> FarthestRun:
+    """Pick by `balancer.selection.exchange` and find the radius: the next pick's distance.
+
+    Raises:
+        ValueError: the rows end before `num_picks` are found.
+    """
+    picks = exchange(ask, num_picks + 1, dim=dim, room=room, stats=stats)
+    if len(picks.ids) < num_picks:
+        raise ValueError(f"{num_picks} picks were asked for; the rows end after {len(picks.ids)}.")
+    whole = len(picks.ids) == num_picks
+    return FarthestRun(
+        Picks(picks.ids[:num_picks], picks.vectors[:num_picks], picks.keys[:num_picks]),
+        0.0 if whole else float(np.sqrt(picks.keys[num_picks])),
+        None if whole else str(picks.ids[num_picks]),
+    )
+
+
 class Pool(Protocol):
     """Rows to select among."""
 
@@ -45,13 +93,8 @@ class Pool(Protocol):
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
         """Return ids and vectors of the `count` rows with the lowest hashes, lowest first."""
 
-    def start_farthest_point(
-        self, selected: FloatArray, selected_ids: Sequence[str]
-    ) -> Candidate | None:
-        """Reset all distances, apply the rows already selected, return the farthest row."""
-
-    def advance(self, pick: Candidate) -> Candidate | None:
-        """Apply one pick and return the next."""
+    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
+        """Pick `num_picks` rows, each the farthest from the given rows and the picks so far."""
 
     def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
         """Pick `counts[k]` rows of every cluster k by `rule`, cluster by cluster."""
@@ -81,7 +124,6 @@ class ArrayPool:
         self.ids = ids
         self.labels = labels
         self.centroids = centroids
-        self._shard: FarthestPointShard | None = None
 
     @property
     def num_rows(self) -> int:
@@ -93,19 +135,16 @@ class ArrayPool:
         rows = lowest_hashes(self.ids, count, seed=seed)
         return self.ids[rows], self.points[rows]
 
-    def start_farthest_point(
-        self, selected: FloatArray, selected_ids: Sequence[str]
-    ) -> Candidate | None:
+    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
         """See `Pool`."""
-        self._shard = FarthestPointShard(self.points, self.ids)
-        self._shard.apply(selected, selected_ids)
-        return self._shard.candidate()
+        shard = ExchangeShard(self.points, self.ids, len(given.ids) + num_picks)
+        shard.apply(given.ids, given.vectors)
 
-    def advance(self, pick: Candidate) -> Candidate | None:
-        """See `Pool`."""
-        assert self._shard is not None  # start_farthest_point comes first
-        self._shard.apply(pick.vector[None], [pick.tile_id])
-        return self._shard.candidate()
+        def ask(ids: IdArray, vectors: FloatArray, room: int) -> list[Offer]:
+            shard.apply(ids, vectors)
+            return [shard.offer(room)]
+
+        return run_farthest(ask, num_picks, dim=self.points.shape[1], room=ROOM)
 
     def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
         """See `Pool`."""

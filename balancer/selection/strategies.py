@@ -7,14 +7,14 @@ see the rows only through `Pool`, so a plain array and shards on many workers gi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from balancer.clustering.assignment import assign
 from balancer.config import SelectionConfig, Strategy, Within
 from balancer.seeding import derive_seed
-from balancer.selection.farthest_point import Candidate, greedy_picks
+from balancer.selection.exchange import Picks
 from balancer.selection.per_cluster import interleave
 from balancer.selection.pool import Picked, Pool
 from balancer.selection.quotas import water_filling
@@ -59,17 +59,18 @@ def select_random(pool: Pool, budget: int, settings: Settings) -> Selection:
 def select_farthest_point(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Pick by Algorithm 1 from a seeded first tile. Weights are 1: there is no sampling rate."""
     first_id, first_vector = pool.sample(1, derive_seed(settings.seed, "first"))
-    picks = _global_picks(
-        pool, budget, Candidate(np.inf, str(first_id[0]), first_vector[0]), fresh=True
-    )
-    distances = np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32))
-    distances[0] = np.nan
-    return _selection(
-        np.array([pick.tile_id for pick in picks]),
-        np.full(budget, -1, np.int64),
-        distances,
-        np.ones(budget),
-        "farthest-point",
+    given = Picks(first_id, first_vector, np.full(1, np.nan, np.float32))
+    run = pool.farthest(budget - 1, given)
+    return replace(
+        _selection(
+            np.concatenate([given.ids, run.picks.ids]),
+            np.full(budget, -1, np.int64),
+            np.sqrt(np.concatenate([given.keys, run.picks.keys])),
+            np.ones(budget),
+            "farthest-point",
+        ),
+        radius=run.radius,
+        farthest_id=run.farthest_id,
     )
 
 
@@ -110,16 +111,15 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
         return _selection(base.ids, base.cluster, base.distance, weights, "hybrid:per-cluster")
     if num_global == budget:
         return select_farthest_point(pool, budget, settings)
-    start = pool.start_farthest_point(pool.vectors(base.ids), base.ids.tolist())
-    assert start is not None  # the budget does not exceed the rows
-    picks = _global_picks(pool, num_global, start, fresh=False)
-    ids = np.array([pick.tile_id for pick in picks])
+    given = Picks(base.ids, pool.vectors(base.ids), base.distance)
+    run = pool.farthest(num_global, given)
+    ids = run.picks.ids
     # Global picks are taken with certainty: each stands for itself, and the picks of its cluster
     # for the rest of it, so that the weights add up to the rows.
-    globally, _ = assign(np.stack([pick.vector for pick in picks]), clustering.centroids)
+    globally, _ = assign(run.picks.vectors, clustering.centroids)
     rest = clustering.sizes - np.bincount(globally, minlength=clustering.num_clusters)
     weights = rest[base.cluster] / quota.counts[base.cluster]
-    distances = np.sqrt(np.array([pick.squared_distance for pick in picks], dtype=np.float32))
+    distances = np.sqrt(run.picks.keys)
     reasons = ["hybrid:per-cluster"] * len(base.ids) + ["hybrid:farthest-point"] * num_global
     return Selection(
         tile_ids=np.concatenate([base.ids, ids]),
@@ -153,13 +153,6 @@ def run_strategy(strategy: Strategy, pool: Pool, budget: int, settings: Settings
             f"The budget must lie between 1 and the {pool.num_rows} rows there are; got {budget}."
         )
     return STRATEGIES[strategy](pool, budget, settings)
-
-
-def _global_picks(pool: Pool, count: int, start: Candidate, *, fresh: bool) -> list[Candidate]:
-    if fresh:
-        nothing: FloatArray = np.empty((0, len(start.vector)), np.float32)
-        pool.start_farthest_point(nothing, [])
-    return greedy_picks(start, count, pool.advance)
 
 
 def _clustering(settings: Settings, strategy: str) -> Clustering:

@@ -18,8 +18,14 @@ from balancer.imbalance.radius import (
     radius_from_bits,
     rank_of,
 )
-from balancer.selection.farthest_point import Candidate, farthest_candidate
-from balancer.selection.pool import Picked, concatenate_picked, rows_of
+from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
+from balancer.selection.pool import (
+    FarthestRun,
+    Picked,
+    concatenate_picked,
+    rows_of,
+    run_farthest,
+)
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.resources import available_cpus, plain_errors
@@ -49,7 +55,7 @@ class RayPool:
         self._dim = max(dim for _, dim, _ in extents)
         self._largest = max(largest for _, _, largest in extents)
         self._clustering = clustering
-        self._picks: list[tuple[FloatArray, str]] = []
+        self.last_exchange = ExchangeStats()
 
     @property
     def num_rows(self) -> int:
@@ -77,17 +83,24 @@ class RayPool:
         parts = self._ask("sums", ray.put(centroids), scale)
         return merge_sums([part for part in parts if part is not None])
 
-    def start_farthest_point(
-        self, selected: FloatArray, selected_ids: Sequence[str]
-    ) -> Candidate | None:
-        """See `Pool`."""
-        self._picks = list(zip(selected, selected_ids, strict=True))
-        return self._farthest(0)
+    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
+        """See `Pool`. About 200 picks per round trip to every worker."""
+        known: list[Picks] = [given]
+        capacity = len(given.ids) + num_picks + 1
 
-    def advance(self, pick: Candidate) -> Candidate | None:
-        """See `Pool`. One round trip to every worker."""
-        self._picks.append((pick.vector, pick.tile_id))
-        return self._farthest(len(self._picks) - 1)
+        def ask(ids: IdArray, vectors: FloatArray, room: int) -> list[Offer]:
+            if len(ids):
+                known.append(Picks(ids, vectors, np.empty(0, np.float32)))
+            told = sum(len(part.ids) for part in known[:-1])
+            return self._offers(known, told, room, capacity)
+
+        stats = ExchangeStats()
+        id_bytes = given.ids.dtype.itemsize
+        run = run_farthest(
+            ask, num_picks, dim=self._dim, room=room_for(self._dim, id_bytes), stats=stats
+        )
+        self.last_exchange = stats
+        return run
 
     def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
         """See `Pool`. Clusters are dealt to the workers by size; rows move once."""
@@ -144,23 +157,18 @@ class RayPool:
             )
         return answers
 
-    def _farthest(self, start: int) -> Candidate | None:
-        vectors, ids = self._stack(start)
-        answers = self._ask("farthest", vectors, ids, start)
+    def _offers(self, known: Sequence[Picks], start: int, room: int, capacity: int) -> list[Offer]:
+        """Tell every worker the picks from number `start` on; a restarted one, all of them."""
+        answers = self._ask("offer", start, known[-1].ids, known[-1].vectors, room, capacity)
         for number, answer in enumerate(answers):
             if isinstance(answer, Behind):
-                vectors, ids = self._stack(0)
+                ids = np.concatenate([part.ids for part in known])
+                vectors = np.concatenate([part.vectors for part in known])
                 with plain_errors():
                     answers[number] = ray.get(
-                        self._workers[number].farthest.remote(vectors, ids, 0)
+                        self._workers[number].offer.remote(0, ids, vectors, room, capacity)
                     )
-        return farthest_candidate(answers)
-
-    def _stack(self, start: int) -> tuple[FloatArray, list[str]]:
-        picks = self._picks[start:]
-        if not picks:
-            return np.empty((0, self._dim), np.float32), []
-        return np.stack([vector for vector, _ in picks]), [tile_id for _, tile_id in picks]
+        return answers
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sum
 from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
-from balancer.selection.farthest_point import Candidate, FarthestPointShard, farthest_candidate
+from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
 from balancer.selection.pool import Picked, concatenate_picked, pick_rows
 from balancer.selection.uniform import lowest_hashes
 from balancer.storage.embedding_shards import read_embeddings
@@ -52,16 +52,26 @@ class PoolWorker:
         shards: what to hold.
         normalize: L2-normalise the rows.
 
-    Memory: the embeddings of the shards, plus 12 bytes per row during farthest-point selection.
+    Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
 
     def __init__(self, store: Store, shards: Sequence[EmbeddingShard], *, normalize: bool) -> None:
-        self._rows: list[tuple[IdArray, FloatArray]] = []
         self._shards = [shard for shard in shards if shard.num_rows]
+        dim = max((shard.dim for shard in self._shards), default=0)
+        # One matrix for all shards, so that a selection sees one array; each shard is a view.
+        self._points = np.empty((sum(shard.num_rows for shard in self._shards), dim), np.float32)
+        self._rows: list[tuple[IdArray, FloatArray]] = []
+        end = 0
         for shard in self._shards:
             ids, points = read_embeddings(store, shard)
-            self._rows.append((ids, l2_normalize(points) if normalize else points))
-        self._farthest: list[FarthestPointShard] = []
+            view = self._points[end : end + len(ids)]
+            view[:] = l2_normalize(points) if normalize else points
+            self._rows.append((ids, view))
+            end += len(ids)
+        self._ids = (
+            np.concatenate([ids for ids, _ in self._rows]) if self._rows else np.empty(0, np.str_)
+        )
+        self._shard: ExchangeShard | None = None
         self._applied = 0
         self._nearest: list[FloatArray] = []
 
@@ -88,22 +98,23 @@ class PoolWorker:
         parts = [local_sums(points, ids, centroids, scale) for ids, points in self._rows]
         return merge_sums(parts) if parts else None
 
-    def farthest(
-        self, vectors: FloatArray, tile_ids: Sequence[str], start: int
-    ) -> Candidate | Behind | None:
-        """Apply picks number `start`, `start + 1`, ... and return the farthest row.
+    def offer(
+        self, start: int, ids: IdArray, vectors: FloatArray, room: int, capacity: int
+    ) -> Offer | Behind:
+        """Apply picks number `start`, `start + 1`, ... and offer this worker's farthest rows.
 
         With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
         """
         if start == 0:
-            self._farthest = [FarthestPointShard(points, ids) for ids, points in self._rows]
+            self._shard = ExchangeShard(self._points, self._ids, capacity) if self._rows else None
             self._applied = 0
         if self._applied != start:
             return Behind(self._applied)
-        for shard in self._farthest:
-            shard.apply(vectors, tile_ids)
-        self._applied += len(vectors)
-        return farthest_candidate(shard.candidate() for shard in self._farthest)
+        self._applied += len(ids)
+        if self._shard is None:
+            return nothing_to_offer()
+        self._shard.apply(ids, vectors)
+        return self._shard.offer(room)
 
     def vectors(self, wanted: IdArray) -> tuple[IdArray, FloatArray]:
         """Return those of the wanted ids that are here, with their vectors."""

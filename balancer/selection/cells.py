@@ -1,0 +1,48 @@
+"""Coarse cells of the rows: where to look first for a pick that rules a row out.
+
+A few centroids from a sample; the assignment is approximate on purpose. Cells only order the work:
+every decision is made on canonical distances, whatever the cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from balancer.distances import l2_normalize
+from balancer.types import FloatArray, IntArray
+
+SAMPLE = 2048
+ITERATIONS = 3
+
+
+def sample_centroids(
+    points: FloatArray, num_cells: int, *, cosine: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Return the mean (D,) of an evenly spaced sample, and (num_cells, D) centred centroids of it.
+
+    Cost: O(SAMPLE * num_cells * D), a few milliseconds.
+    """
+    step = max(1, len(points) // SAMPLE)
+    sample = np.ascontiguousarray(points[::step][:SAMPLE], dtype=np.float32)
+    if cosine:
+        sample = l2_normalize(sample)
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    sample = sample - mean
+    if num_cells <= 1 or len(sample) < num_cells:
+        return mean, np.zeros((1, points.shape[1]), np.float32)
+    centroids = sample[np.linspace(0, len(sample) - 1, num_cells).astype(np.int64)].copy()
+    for _ in range(ITERATIONS):
+        labels = _nearest(sample, centroids)
+        counts = np.bincount(labels, minlength=num_cells)
+        order = np.argsort(labels, kind="stable")
+        starts = np.cumsum(counts) - counts
+        filled = counts > 0
+        sums = np.add.reduceat(sample[order], starts[filled], axis=0)
+        centroids[filled] = sums / counts[filled, None]
+    return mean, centroids
+
+
+def _nearest(rows: FloatArray, centroids: FloatArray) -> IntArray:
+    half_norms = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+    labels: IntArray = (half_norms - rows @ centroids.T).argmin(axis=1)
+    return labels

@@ -1,0 +1,249 @@
+"""Exact farthest-point selection without measuring every pair: lazy bounds in two levels.
+
+Only rows whose upper bound is large can be next. So: take the rows with the largest bounds (the
+outer pool), catch them up with the picks they have not seen (`catch_up`), take the largest again
+(the inner pool), and pick from it while its best row is above every bound outside (`pick_loop`).
+The picks are those of the plain scan (`plain_scan`), ties included, whatever the pools' sizes, the
+filter and the threads.
+
+The state worth keeping is the list of picks: `LazyBounds.restore` rebuilds the rest from it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numba
+import numpy as np
+import scipy.linalg  # noqa: F401 - its BLAS is what compiled code calls; BLAS below must see it
+from threadpoolctl import ThreadpoolController
+
+from balancer.selection.bounds import DEFAULT, Options, append_pick, load_row, new_bounds, see_first
+from balancer.selection.catch_up import (
+    TILE_ROWS,
+    Query,
+    cell_tiles,
+    counting_order,
+    new_workspace,
+    relative_error,
+    rows_above,
+    show_tiles,
+)
+from balancer.selection.pick_loop import Stop, run_pool
+from balancer.types import FloatArray, IntArray
+
+WAVES = (64, 256, 1 << 31)
+PARALLEL_FROM = 1 << 18
+LAST_RANK = np.iinfo(np.int64).max
+MOST_CELLS = 256
+
+
+class LazyBounds:
+    """Rows with their bounds, and the picks made so far.
+
+    Args:
+        points: (N, D) float32, C-contiguous, finite; may be memory-mapped. Never copied.
+        ranks: (N,) int64 order of the ids, for ties.
+        capacity: how many picks there will be at most, those of `add` included.
+        options: metric, quality, exclusions, outliers.
+        shares: span of the outer and the inner pool to begin with, as shares of the squared radius;
+            they tune themselves, and never change a pick.
+
+    Memory: 30 bytes per row, 8 D + 20 per pick, and a megabyte per thread.
+    """
+
+    def __init__(
+        self,
+        points: FloatArray,
+        ranks: IntArray,
+        capacity: int,
+        options: Options = DEFAULT,
+        *,
+        shares: tuple[float, float] = (0.03, 0.01),
+    ) -> None:
+        self._threads = numba.get_num_threads() if points.size >= PARALLEL_FROM else 1
+        self.num_picks = 0
+        with single_blas():
+            self.bounds = new_bounds(
+                points,
+                ranks,
+                capacity,
+                options,
+                num_cells=min(MOST_CELLS, int(0.7 * capacity**0.5)) if capacity >= 256 else 0,
+                num_threads=self._threads,
+            )
+        self.picked: IntArray = np.full(capacity, -1, np.int64)
+        self.squared: FloatArray = np.full(capacity, np.inf, np.float32)
+        self.num_pairs = 0
+        self._skip = options.skip
+        self._error = relative_error(points.shape[1])
+        self._workspace = new_workspace(self._threads, points.shape[1])
+        self._shares = list(shares)
+        self._wanted = (max(16384, len(points) // 12), 512)
+        self._radius = np.float32(np.inf)
+
+    def take(self, row: int) -> None:
+        """Make a row the next pick, whatever its distance."""
+        bounds = self.bounds
+        if self.num_picks:
+            with single_blas():
+                self.catch_up(np.array([row], np.int64), np.float32(-1), LAST_RANK)
+        vector = np.empty(bounds.points.shape[1], np.float32)
+        load_row(bounds.points, row, bounds.cosine, vector)
+        self.squared[self.num_picks] = bounds.keys[row]
+        self.picked[self.num_picks] = row
+        bounds.keys[row] = -1
+        self.add(vector)
+
+    def add(self, vector: FloatArray) -> None:
+        """Record a pick that is no row here: (D,) float32, normalised already if rows are."""
+        cell = 0
+        if len(self.bounds.centroids) > 1:
+            offsets = self.bounds.centroids - (vector - self.bounds.mean)
+            cell = int(np.einsum("ij,ij->i", offsets, offsets).argmin())
+        append_pick(self.bounds, self.num_picks, vector, cell)
+        self.num_picks += 1
+        if self.num_picks == 1:
+            see_first(self.bounds, self._threads)
+
+    def run(self, limit: int) -> None:
+        """Pick until there are `limit` picks; there are enough rows, and one pick at least."""
+        with single_blas():
+            self._run(None, limit, np.float32(0), LAST_RANK)
+        if self.num_picks < limit:
+            self._take_duplicates(limit)
+
+    def outliers(self) -> tuple[IntArray, float, int]:
+        """Return the `skip` farthest rows, and the squared radius of the rest with its row.
+
+        The row is -1 and the radius 0 when no other row is left.
+        """
+        fresh, _ = self.refresh(self._skip + 1)
+        order = self._by_distance(fresh)
+        if len(order) <= self._skip:
+            return order, 0.0, -1
+        row = int(order[self._skip])
+        return order[: self._skip], float(self.bounds.keys[row]), row
+
+    def refresh(self, count: int) -> tuple[IntArray, np.float32]:
+        """Catch up until the `count` farthest rows are fresh.
+
+        Returns:
+            Fresh rows, `count` of them at least where there are so many; and the threshold that
+            all other rows are below.
+        """
+        while True:
+            rows, threshold, rank = self._largest(None, np.float32(0), LAST_RANK, 0)
+            with single_blas():
+                fresh = self.catch_up(rows, threshold, rank)
+            if len(fresh) >= count or threshold == 0:
+                self._tune(0, len(fresh), 2 * count)
+                return fresh, threshold
+            self._shares[0] = min(1.0, 1.5 * self._shares[0])
+
+    def _by_distance(self, rows: IntArray) -> IntArray:
+        keys, ranks = self.bounds.keys[rows], self.bounds.ranks[rows]
+        return rows[np.lexsort((ranks, -keys))]
+
+    def _run(self, among: IntArray | None, limit: int, floor: np.float32, floor_rank: int) -> None:
+        """Pick while enough rows of `among` (all rows: the outer pool) are at the floor."""
+        level = 0 if among is None else 1
+        while self.num_picks < limit and self._radius > 0:
+            rows, threshold, rank = self._largest(among, floor, floor_rank, level)
+            fresh = self.catch_up(rows, threshold, rank)
+            if len(fresh) <= self._skip:
+                if threshold == floor and rank == floor_rank:
+                    return
+                self._radius = min(self._radius, threshold)
+                self._shares[level] *= 1.2
+                continue
+            if level == 0:
+                self._tune(0, len(rows), self._wanted[0])
+                self._run(fresh, limit, threshold, rank)
+            else:
+                self._tune(1, len(fresh), self._wanted[1] + self._skip)
+                fresh, threshold, rank = self._cut(fresh, threshold, rank)
+                self.num_picks = run_pool(
+                    self.bounds,
+                    fresh,
+                    Stop(threshold, rank, limit, self._skip),
+                    self.num_picks,
+                    self.picked,
+                    self.squared,
+                )
+                self._radius = min(self._radius, self.squared[self.num_picks - 1])
+
+    def _tune(self, level: int, count: int, wanted: int) -> None:
+        """Steer the share of the radius that a pool spans towards the wanted number of rows."""
+        factor = (wanted / max(1, count)) ** 0.5
+        self._shares[level] *= min(1.5, max(1 / 3, factor))
+        self._shares[level] = min(0.25, max(1e-4, self._shares[level]))
+
+    def _largest(
+        self, among: IntArray | None, floor: np.float32, floor_rank: int, level: int
+    ) -> tuple[IntArray, np.float32, int]:
+        """Return the rows with the largest bounds, and the threshold they are at or above."""
+        keys = self.bounds.keys if among is None else self.bounds.keys[among]
+        threshold, rank = floor, floor_rank
+        found = np.float32(min(self._radius, keys.max()) * max(0.0, 1 - self._shares[level]))
+        if found > floor:
+            threshold, rank = found, LAST_RANK
+        places = np.flatnonzero(keys >= threshold)
+        rows = places if among is None else among[places]
+        if rank != LAST_RANK:
+            rows = rows_above(self.bounds, rows, threshold, rank)
+        return rows, threshold, rank
+
+    def _cut(
+        self, rows: IntArray, threshold: np.float32, rank: int
+    ) -> tuple[IntArray, np.float32, int]:
+        """Keep the inner pool in the cache when very many rows lie at the same distance."""
+        most = 4 * self._wanted[1] + self._skip
+        if len(rows) <= most:
+            return rows, threshold, rank
+        rows = self._by_distance(rows)[:most]
+        return rows, self.bounds.keys[rows[-1]], int(self.bounds.ranks[rows[-1]])
+
+    def _take_duplicates(self, limit: int) -> None:
+        """Finish when all rows left (but the outliers) coincide with picks: by rank, at 0."""
+        rows = self._by_distance(np.flatnonzero(self.bounds.keys >= 0))[self._skip :]
+        rows = rows[: limit - self.num_picks]
+        end = self.num_picks + len(rows)
+        self.picked[self.num_picks : end] = rows
+        self.squared[self.num_picks : end] = self.bounds.keys[rows]
+        self.bounds.keys[rows] = -1
+        self.num_picks = end
+
+    def catch_up(self, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
+        """Show rows the picks they miss; return those still at the threshold, now fresh."""
+        bounds = self.bounds
+        if len(rows) == 0:
+            return rows
+        own = 1 < len(bounds.centroids) <= min(self.num_picks, len(rows))
+        if own:
+            rows = rows[counting_order(bounds.cells[rows], len(bounds.centroids))]
+        largest = float(bounds.pick_norms[: self.num_picks].max())
+        for budget in WAVES:
+            if own:
+                starts = cell_tiles(bounds.cells[rows], TILE_ROWS)
+            else:
+                if budget != WAVES[0]:
+                    rows = rows[counting_order(bounds.old[rows], self.num_picks + 1)]
+                size = min(TILE_ROWS, max(16, -(-len(rows) // self._threads)))
+                starts = np.append(np.arange(0, len(rows), size), len(rows))
+            query = Query(self.num_picks, threshold, rank, budget, own, self._error, largest)
+            self.num_pairs += show_tiles(bounds, rows, starts, query, self._workspace)
+            own = False
+            rows = rows_above(bounds, rows, threshold, rank)
+            if len(rows) == 0 or bounds.old[rows].min() == self.num_picks:
+                break
+        return rows
+
+
+BLAS = ThreadpoolController()
+
+
+def single_blas() -> AbstractContextManager[object]:
+    """Keep BLAS to the calling thread: the compiled loops around it have their own threads."""
+    manager: AbstractContextManager[object] = BLAS.limit(limits=1, user_api="blas")
+    return manager
