@@ -13,12 +13,11 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from balancer.config import Config, digest_json
-from balancer.embedding.inference import embed_tiles
 from balancer.errors import DataError, UnreadableTileError
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
-from balancer.stages.encoders import load_trained, set_threads, worker_device
 from balancer.stages.resources import available_cpus, available_gpus, gpus_per_worker, plain_errors
+from balancer.stages.tile_embedder import TileEmbedder
 from balancer.stages.tile_stream import decode_rows
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.ledger import Ledger, Record, new_attempt
@@ -47,12 +46,9 @@ class ShardEmbedder:
         self, ledger: Ledger, stage: str, encoder: EncoderRef, config: Config, inputs: str
     ) -> None:
         logging.getLogger("ray").setLevel(logging.ERROR)
-        set_threads(config.embedding.cpus_per_worker)
         self._ledger, self._stage = ledger, ledger.stage(stage)
         self._config, self._encoder, self._inputs = config, encoder, inputs
-        self._device = worker_device()
-        backbone = load_trained(ledger.store, encoder, config.encoder, config.seed)
-        self._backbone = backbone.to(self._device)
+        self._embed_tiles = TileEmbedder(ledger.store, config, encoder)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Embed the shards of a batch (of one); return how many tiles were done."""
@@ -63,17 +59,7 @@ class ShardEmbedder:
         store, config = self._ledger.store, self._config
         table = read_table(store, shard.catalog_uri, sha256=shard.sha256)
         tiles, rows, bad = decode_rows(store, table, None, config.encoder.image_size)
-        if len(tiles):
-            vectors = embed_tiles(
-                self._backbone,
-                tiles,
-                batch_size=config.embedding.batch_size,
-                mean=config.encoder.mean,
-                std=config.encoder.std,
-                device=self._device,
-            )
-        else:
-            vectors = np.empty((0, self._backbone.dim), dtype=np.float32)
+        vectors = self._embed_tiles(tiles)
         sound = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
         bad += [(int(row), NOT_FINITE) for row in rows[~sound]]
         ids = table["tile_id"].take(pa.array(rows[sound])).to_pylist()

@@ -6,12 +6,11 @@ import numpy as np
 
 from balancer.config import Config
 from balancer.distances import l2_normalize
-from balancer.embedding.inference import embed_tiles
 from balancer.errors import ConfigError
 from balancer.imbalance.measures import class_name
 from balancer.stages.catalog import STAGE, Catalog
-from balancer.stages.encoders import load_trained, set_threads, worker_device
 from balancer.stages.tasks import run_tasks
+from balancer.stages.tile_embedder import TileEmbedder
 from balancer.stages.tile_stream import decode_rows
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
@@ -56,19 +55,10 @@ def embed_table(
     store: Store, config: Config, encoder: EncoderRef, uri: str, sha256: str, label: str
 ) -> tuple[IdArray, FloatArray, IdArray]:
     """Embed the readable tiles of one catalog table (runs on a worker)."""
-    set_threads(config.embedding.cpus_per_worker)
-    device = worker_device()
-    backbone = load_trained(store, encoder, config.encoder, config.seed).to(device)
+    embed_tiles = TileEmbedder(store, config, encoder)
     table = read_table(store, uri, sha256=sha256)
     tiles, rows, _ = decode_rows(store, table, None, config.encoder.image_size)
-    features = embed_tiles(
-        backbone,
-        tiles,
-        batch_size=config.embedding.batch_size,
-        mean=config.encoder.mean,
-        std=config.encoder.std,
-        device=device,
-    )
+    features = embed_tiles(tiles)
     ids = np.array(table["tile_id"].to_pylist())[rows]
     return ids, features, np.array([str(class_name(v)) for v in table[label].to_pylist()])[rows]
 

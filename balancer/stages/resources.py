@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TextIO
 
 import ray
-from ray.data import DataContext
 from ray.exceptions import RayError
 
 from balancer.config import RayConfig
@@ -154,6 +153,8 @@ def _resources() -> dict[str, float]:
 
 
 def _quiet_data() -> None:
+    from ray.data import DataContext  # 0.1 GiB, which the workers' tasks that end here do not need
+
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

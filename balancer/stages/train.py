@@ -5,55 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 import ray.train
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from balancer.config import Config, digest_json
-from balancer.embedding.health import measure_health
-from balancer.embedding.transforms import OverheadViews
 from balancer.errors import DataError
-from balancer.seeding import child_generator, derive_seed, hash_ids
-from balancer.selection.uniform import lowest_hashes
+from balancer.seeding import derive_seed
+from balancer.stages.assess import assess
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
-from balancer.stages.encoders import (
-    build_initial,
-    frozen_fingerprint,
-    load_trained,
-    set_threads,
-    worker_device,
-)
+from balancer.stages.progress_board import ProgressBoard
 from balancer.stages.resources import gpus_per_worker
-from balancer.stages.tasks import run_tasks
-from balancer.stages.tile_stream import TileGroup, decode_rows, split_groups
-from balancer.stages.train_worker import (
-    ProgressBoard,
-    TrainingJob,
-    backbone_arrays,
-    train_worker,
-)
+from balancer.stages.tile_stream import TileGroup, split_groups
+from balancer.stages.training_job import TrainingJob, backbone_arrays, run_training_job
+from balancer.stages.training_tiles import training_groups
 from balancer.storage.checkpoints import save_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import new_attempt
-from balancer.storage.tables import FileRecord, read_table
-from balancer.types import EncoderRef, IntArray, Manifest, ShardRef, UInt64Array
+from balancer.storage.tables import FileRecord
+from balancer.types import EncoderRef, Manifest
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 TRAIN = "train"
 KEY = "encoder"
 MAX_FAILURES = 3
 """Times a training worker may die and resume from the last checkpoint."""
-HEALTH_TILES = 1024
-"""Sample on which the embedding's health is measured."""
-HEALTH_SHARDS = 16
-MANIFEST_GROUP = 1024
-"""Tiles of a manifest that a training worker reads at once."""
 POLL_S = 0.5
 
 
@@ -120,12 +104,12 @@ def train_encoder(
             file, history = _describe_frozen(context.store, prefix, config), list[Any]()
         else:
             groups = split_groups(
-                _training_groups(context, catalog, manifest), config.training.num_workers
+                training_groups(context, catalog, manifest), config.training.num_workers
             )
             job = _job(context, groups, round_index, seed, start)
             file, history = _train(context, job, f"train-{inputs}", round_index, prefix)
         encoder = EncoderRef(prefix, config.encoder.kind, 0, inputs)
-        assessed = _assess(context, catalog, encoder)
+        assessed = assess(context, catalog, encoder)
         record = stage.record(
             KEY,
             attempt=attempt,
@@ -144,47 +128,6 @@ def train_encoder(
         record["health"],
         tuple(record["warnings"]),
     )
-
-
-def _training_groups(
-    context: RunContext, catalog: Catalog, manifest: Manifest | None
-) -> tuple[TileGroup, ...]:
-    if manifest is not None:
-        table = read_table(context.store, manifest.uri, sha256=manifest.sha256)
-        order = np.lexsort((table["offset"].to_numpy(), np.array(table["uri"].to_pylist())))
-        pieces = np.array_split(order, max(1, -(-len(order) // MANIFEST_GROUP)))
-        return tuple(TileGroup(manifest.uri, manifest.sha256, piece) for piece in pieces)
-    seed = derive_seed(context.config.seed, "training-sample")
-    return _sample_groups(context.store, catalog.shards, context.config.training.sample, seed)
-
-
-def _sample_groups(
-    store: Store, shards: Sequence[ShardRef], count: int | None, seed: int
-) -> tuple[TileGroup, ...]:
-    """Return the `count` tiles with the lowest hashes, the same for any sharding, by shard."""
-    if count is None or count >= sum(shard.num_tiles for shard in shards):
-        whole = [np.arange(shard.num_tiles) for shard in shards]
-    else:
-        parts = dict(run_tasks(lowest_in_shard, [(store, s, count, seed) for s in shards]))
-        limit = np.sort(np.concatenate([hashes for _, hashes in parts.values()]))[count - 1]
-        whole = [
-            np.sort(rows[hashes <= limit]) for rows, hashes in (parts[n] for n in sorted(parts))
-        ]
-    return tuple(
-        TileGroup(shard.catalog_uri, shard.sha256, rows)
-        for shard, rows in zip(shards, whole, strict=True)
-        if len(rows)
-    )
-
-
-def lowest_in_shard(
-    store: Store, shard: ShardRef, count: int, seed: int
-) -> tuple[IntArray, UInt64Array]:
-    """Return rows and hashes of a shard's `count` lowest hashes (runs on a worker)."""
-    table = read_table(store, shard.catalog_uri, sha256=shard.sha256, columns=["tile_id"])
-    ids = np.array(table["tile_id"].to_pylist())
-    rows = lowest_hashes(ids, count, seed=seed)
-    return rows, hash_ids(ids[rows], seed)
 
 
 def _job(
@@ -210,27 +153,8 @@ def _job(
 def _train(
     context: RunContext, job: TrainingJob, name: str, round_index: int, prefix: str
 ) -> tuple[FileRecord, list[dict[str, Any]]]:
-    training = context.config.training
-    filesystem, path = context.store.arrow_filesystem(
-        context.ledger.absolute(f"{context.round_name(round_index)}/{TRAIN}/checkpoints")
-    )
-    gpus = gpus_per_worker(context.config.ray)
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
-            use_gpu=bool(gpus),
-            resources_per_worker={"CPU": training.cpus_per_worker, "GPU": gpus},
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-        ),
-    )
+    checkpoints = f"{context.round_name(round_index)}/{TRAIN}/checkpoints"
+    trainer = _trainer(context, job, name, context.ledger.absolute(checkpoints))
     num_tiles = sum(len(group.rows) for group in job.groups)
     with context.reporter.task(f"train round {round_index}", job.epochs, "epochs") as advance:
         result = _fit(trainer, job.board, lambda news: advance(1, f"loss {news['loss']:.3f}"))
@@ -252,7 +176,41 @@ def _train(
     return file, history
 
 
-def _fit(trainer: TorchTrainer, board: Any, on_news: Any) -> ray.train.Result:  # noqa: ANN401 - actor handle and callback
+def _trainer(
+    context: RunContext, job: TrainingJob, name: str, checkpoints: str
+) -> DataParallelTrainer | TorchTrainer:
+    training = context.config.training
+    filesystem, path = context.store.arrow_filesystem(checkpoints)
+    gpus = gpus_per_worker(context.config.ray)
+    plan: dict[str, Any] = {
+        "train_loop_config": {"job": job},
+        "scaling_config": ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=bool(gpus),
+            resources_per_worker={"CPU": training.cpus_per_worker, "GPU": gpus},
+        ),
+        "run_config": RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    }
+    if training.num_workers == 1:
+        # One worker needs no process group, and without one neither the driver nor Ray Train's
+        # controller loads torch, which is 0.4 GiB in each.
+        return DataParallelTrainer(run_training_job, **plan)
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(run_training_job, **plan)
+
+
+def _fit(
+    trainer: DataParallelTrainer | TorchTrainer,
+    board: Any,  # noqa: ANN401 - an actor handle
+    on_news: Callable[[dict[str, float]], None],
+) -> ray.train.Result:
     """Run `fit` in a thread, so that the driver can show progress meanwhile."""
     outcome: list[ray.train.Result | BaseException] = []
 
@@ -281,63 +239,3 @@ def _describe_frozen(store: Store, prefix: str, config: Config) -> FileRecord:
     store.write_bytes(f"{prefix}.json", text.encode())
     digest = hashlib.sha256(text.encode()).hexdigest()
     return FileRecord(f"{prefix}.json", 0, len(text.encode()), digest)
-
-
-def _assess(context: RunContext, catalog: Catalog, encoder: EncoderRef) -> dict[str, Any]:
-    rng = child_generator(context.config.seed, "health-shards")
-    count = min(HEALTH_SHARDS, len(catalog.shards))
-    chosen = sorted(rng.choice(len(catalog.shards), count, replace=False).tolist())
-    groups = _sample_groups(
-        context.store,
-        [catalog.shards[number] for number in chosen],
-        HEALTH_TILES,
-        derive_seed(context.config.seed, "health"),
-    )
-    arguments = [(context.store, context.config, encoder, groups)]
-    gpus = gpus_per_worker(context.config.ray)
-    [(_, assessed)] = run_tasks(assess_encoder, arguments, num_gpus=gpus)
-    return dict(assessed)
-
-
-def assess_encoder(
-    store: Store, config: Config, encoder: EncoderRef, groups: Sequence[TileGroup]
-) -> dict[str, Any]:
-    """Measure an encoder's health on a sample of tiles (runs on a worker)."""
-    set_threads(config.embedding.cpus_per_worker)
-    device = worker_device()
-    if encoder.kind == "frozen":
-        backbone = build_initial(store, config.encoder, config.seed).to(device)
-    else:
-        backbone = load_trained(store, encoder, config.encoder, config.seed).to(device)
-    parts = []
-    for group in groups:
-        table = read_table(store, group.uri, sha256=group.sha256)
-        parts.append(decode_rows(store, table, group.rows, config.encoder.image_size)[0])
-    tiles = np.concatenate(parts)
-    encoder_config, training = config.encoder, config.training
-    health: dict[str, float] = {}
-    warnings = ["Too few tiles to measure the embedding's health."]
-    if len(tiles) > 1:
-        views = OverheadViews(
-            encoder_config.image_size,
-            training.crop_min_scale,
-            training.color_strength,
-            encoder_config.mean,
-            encoder_config.std,
-        )
-        measured = measure_health(
-            backbone,
-            tiles,
-            views,
-            batch_size=config.embedding.batch_size,
-            seed=derive_seed(config.seed, "health"),
-            device=device,
-        )
-        if measured is not None:
-            health, warnings = asdict(measured), measured.warnings()
-    return {
-        "dim": backbone.dim,
-        "fingerprint": frozen_fingerprint(config.encoder, backbone),
-        "health": health,
-        "warnings": warnings,
-    }

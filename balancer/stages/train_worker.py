@@ -1,4 +1,4 @@
-"""The training loop that Ray Train runs on every worker, and its checkpoints."""
+"""The training loop of one worker, and its checkpoints. Loads torch: for workers only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import ray
 import ray.train
@@ -16,71 +15,20 @@ import safetensors.torch
 from ray.train.torch import prepare_model
 from torch import Tensor
 
-from balancer.config import Config
 from balancer.embedding.models import build_model
 from balancer.embedding.training import EpochReport, TrainingPlan, train_epochs
 from balancer.embedding.weights import load_weights, state_from_numpy
 from balancer.errors import BalancerError
 from balancer.seeding import derive_seed
 from balancer.stages.encoders import build_initial, load_trained, set_threads, worker_device
-from balancer.stages.tile_stream import TileGroup, TileStream
-from balancer.storage.filesystem import Store
-from balancer.types import EncoderRef
+from balancer.stages.tile_stream import TileStream
+from balancer.stages.training_job import MODEL, OPTIMIZER, PROGRESS, TrainingJob
 
 CHECKPOINTS = 10
 """Checkpoints of one training, unless `training.checkpoint_every` says otherwise."""
-MODEL, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingJob:
-    """Everything a training worker needs.
-
-    Attributes:
-        store: opens tiles and weights.
-        config: of the run.
-        groups: tiles to train on.
-        epochs: of this round.
-        seed: of this round's training.
-        start: encoder to go on from; None for the configured start.
-        board: actor handle that is told each epoch's loss.
-    """
-
-    store: Store
-    config: Config
-    groups: tuple[TileGroup, ...]
-    epochs: int
-    seed: int
-    start: EncoderRef | None
-    board: Any
-
-
-class ProgressBoard:
-    """An actor that carries epoch results from the training worker to the driver."""
-
-    def __init__(self) -> None:
-        self._news: list[dict[str, float]] = []
-        self._error: BalancerError | None = None
-
-    def post(self, news: dict[str, float]) -> None:
-        """Add one epoch's figures."""
-        self._news.append(news)
-
-    def fail(self, error: BalancerError) -> None:
-        """Keep the first error that the training's input or configuration caused."""
-        self._error = self._error or error
-
-    def error(self) -> BalancerError | None:
-        """Return the kept error."""
-        return self._error
-
-    def take(self) -> list[dict[str, float]]:
-        """Return and forget what was posted."""
-        news, self._news = self._news, []
-        return news
-
-
-def train_worker(loop_config: dict[str, Any]) -> None:
+def train_worker(job: TrainingJob) -> None:
     """Train on this worker's share of the tiles, with checkpoints.
 
     An error of the input or configuration would only repeat: it goes to the board, and a single
@@ -88,7 +36,6 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     raised, or the others would wait for this one for ever.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    job: TrainingJob = loop_config["job"]
     try:
         _train(job)
     except BalancerError as error:
@@ -188,14 +135,3 @@ def _write_checkpoint(folder: Path, report: EpochReport, history: list[dict[str,
     safetensors.numpy.save_file(report.model_state(), folder / MODEL)
     safetensors.torch.save_file(report.optimizer_state(), folder / OPTIMIZER)
     (folder / PROGRESS).write_text(json.dumps(history))
-
-
-def backbone_arrays(
-    checkpoint: ray.train.Checkpoint,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the backbone network's weights and the history from a finished training."""
-    prefix = "backbone.network."
-    with checkpoint.as_directory() as name:
-        state = safetensors.numpy.load_file(Path(name) / MODEL)
-        history = json.loads((Path(name) / PROGRESS).read_text())
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, history
