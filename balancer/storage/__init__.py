@@ -2,6 +2,8 @@
 
 Modules:
     filesystem: `Store`, the one object that reads and writes local paths and `s3://`.
+    uris: which URIs can be used, and where they point.
+    object_store: connections to S3.
     failures: translation of what a file system raises into errors with a remedy.
     local_files: atomic and create-only writes on a local disk.
     decoding: one tile's bytes to pixels.

@@ -2,36 +2,28 @@
 
 A `Store` is a small value that travels between processes; connections are made in the process that
 uses them, on first use, and never pickled. Workers must be spawned, not forked: fsspec's event loop
-does not survive a fork. Away from AWS set AWS_EC2_METADATA_DISABLED=true, or a first access without
-credentials stalls while looking for a machine role; it is not set silently.
+does not survive a fork.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from balancer.config import StorageConfig
-from balancer.errors import ConfigError, StorageError
+from balancer.errors import StorageError
 from balancer.storage import local_files
 from balancer.storage.failures import describe, starts_beyond_end, storage_errors
+from balancer.storage.object_store import CONCURRENT_READS, object_store
+from balancer.storage.uris import resolve
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-CONCURRENT_READS = 16
-"""Range requests in flight at once against an object store, per call."""
 _READ_AHEAD = 4 * 2**20
-# botocore retries requests; this many tries are for bodies cut short, which it does not retry.
-_BODY_TRIES = 3
-_SIGNED = re.compile(r"[?&][^/]*(signature|credential|token|secret|accesskey|password)", re.I)
-_instances: dict[tuple[int, StorageConfig, str | None], AbstractFileSystem] = {}
-_instances_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +58,7 @@ class Store:
         """
         if num_bytes == 0:
             return b""
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         with storage_errors(uri):
             if not remote:
                 with open(path, "rb") as file:
@@ -110,7 +102,7 @@ class Store:
         Raises:
             StorageError: the store refuses or fails.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         try:
             with storage_errors(uri):
                 if remote:
@@ -131,7 +123,7 @@ class Store:
             FileExistsError: another writer was first.
             StorageError: the store refuses or fails.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         write: Callable[[], Any] = (
             (lambda: self._s3().pipe_file(path, data, mode="create"))
             if remote
@@ -164,7 +156,7 @@ class Store:
             FileNotFoundError: there is no such object.
             StorageError: the store refuses or fails.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         with storage_errors(uri):
             if remote:
                 file = self._s3().open(
@@ -179,7 +171,7 @@ class Store:
         Raises:
             StorageError: the store refuses or fails, or the bucket does not exist.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         if not remote:
             return os.path.exists(path)
         try:
@@ -198,7 +190,7 @@ class Store:
         Raises:
             StorageError: the store refuses or fails, or the bucket does not exist.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         with storage_errors(uri):
             if remote:
                 listing = self._s3().find(path, detail=True).values()
@@ -214,7 +206,7 @@ class Store:
             FileNotFoundError: there is no such object, or it is a folder.
             StorageError: the store refuses or fails.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         with storage_errors(uri):
             if remote:
                 entry = self._s3().info(path)
@@ -231,7 +223,7 @@ class Store:
         Raises:
             StorageError: the store refuses or fails.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         try:
             with storage_errors(uri):
                 if remote:
@@ -249,7 +241,7 @@ class Store:
         """
         from pyarrow import fs
 
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         if remote:
             return fs.PyFileSystem(fs.FSSpecHandler(self._s3())), path
         return fs.LocalFileSystem(), path
@@ -260,7 +252,7 @@ class Store:
         Raises:
             ConfigError: the URI cannot be used.
         """
-        remote, path = _resolve(uri)
+        remote, path = resolve(uri)
         return f"s3://{path}" if remote else path
 
     def join(self, uri: str, *parts: str) -> str:
@@ -280,61 +272,7 @@ class Store:
         return uri.startswith("s3://")
 
     def _s3(self) -> AbstractFileSystem:
-        endpoint = self.config.endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
-        key = (os.getpid(), self.config, endpoint)
-        with _instances_lock:
-            if key not in _instances:
-                _instances[key] = _connect(self.config, endpoint)
-            return _instances[key]
-
-
-def _connect(config: StorageConfig, endpoint: str | None) -> AbstractFileSystem:
-    import s3fs
-
-    filesystem = s3fs.S3FileSystem(
-        endpoint_url=endpoint,
-        use_listings_cache=False,
-        skip_instance_cache=True,
-        config_kwargs={
-            "connect_timeout": config.connect_timeout_s,
-            "read_timeout": config.read_timeout_s,
-            "retries": {"mode": "standard", "max_attempts": config.max_attempts},
-            "max_pool_connections": 2 * CONCURRENT_READS,
-        },
-    )
-    filesystem.retries = min(_BODY_TRIES, config.max_attempts)
-    return filesystem
-
-
-def _resolve(uri: str) -> tuple[bool, str]:
-    """Return (remote, path for that file system); refuse what cannot or must not be opened."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        if uri.startswith("s3:"):
-            raise ConfigError(
-                f"An S3 URI has two slashes, s3://bucket/key; got {uri!r}. Correct it; a local "
-                f"file of that name is ./{uri}."
-            )
-        return False, os.path.abspath(os.path.expanduser(uri))
-    if "@" in rest.partition("/")[0] or _SIGNED.search(rest):
-        raise ConfigError(
-            f"A URI must not carry credentials, but a {scheme}:// URI does (it is not repeated "
-            f"here). Put them into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            f"or AWS_PROFILE."
-        )
-    if scheme == "file":
-        return False, os.path.abspath("/" + rest.removeprefix("localhost").lstrip("/"))
-    if scheme != "s3":
-        raise ConfigError(
-            f"A URI must be a local path, file:// or s3://; got {scheme}://. Use one of these; "
-            f"other S3 servers are reached by storage.endpoint_url."
-        )
-    path = rest.rstrip("/")
-    if not path or path.startswith("/"):
-        raise ConfigError(
-            f"An S3 URI must name a bucket, s3://bucket/key; got {uri!r}. Correct it."
-        )
-    return True, path
+        return object_store(self.config)
 
 
 def _is_object(entry: dict[str, Any]) -> bool:
