@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from balancer.config import Config, digest_json
+from balancer.errors import ConfigError
 from balancer.rounds.convergence import stop_reason
 from balancer.rounds.state import (
     Reference,
@@ -31,6 +32,7 @@ from balancer.stages.train import train_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.storage.sources import SourceShard
+from balancer.storage.uris import lies_inside
 from balancer.types import RoundState
 from balancer.version import __version__
 
@@ -98,6 +100,7 @@ def _open_and_drive(config: Config, reporter: Reporter) -> RunResult:
 
 def _open(config: Config, reporter: Reporter) -> tuple[RunContext, tuple[list[SourceShard], str]]:
     """List the archive, and start or continue the run's records."""
+    _require_separate_out(config)
     store = Store(config.storage)
     ledger = Ledger(store, store.absolute(config.out))
     sources, digest = discover_sources(store, config.archive)
@@ -105,6 +108,15 @@ def _open(config: Config, reporter: Reporter) -> tuple[RunContext, tuple[list[So
     spec = {"config": config.frozen_part(), "input": digest}
     ledger.open_run(spec, __version__, started=started)
     return RunContext(config, store, ledger, reporter), (sources, digest)
+
+
+def _require_separate_out(config: Config) -> None:
+    if lies_inside(config.out, config.archive.uri):
+        raise ConfigError(
+            f"out (--out) must not lie inside the archive, or the run's files would be taken for "
+            f"tiles; got out={config.out!r} and archive.uri={config.archive.uri!r}. "
+            f"Use another --out, beside the archive."
+        )
 
 
 def _drive(context: RunContext, sources: list[SourceShard], digest: str) -> RunResult:

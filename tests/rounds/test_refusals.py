@@ -83,6 +83,20 @@ def test_a_cluster_needs_paths_that_mean_the_same_everywhere() -> None:
     require_shared_paths(build_config({**tree, "ray": {"address": "auto"}}))
 
 
+@pytest.mark.parametrize("inside", ["", "runs/first", "../tiles/run"])
+def test_a_run_inside_its_archive(folder: Path, inside: str) -> None:
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ConfigError, match=r"^out \(--out\) must not lie inside .* beside"):
+        run_rounds(frozen(folder, folder / inside), reporter=QUIET)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_run_inside_its_archive_on_s3() -> None:
+    config = frozen("s3://bucket/tiles/", "s3://bucket/tiles/runs/first")
+    with pytest.raises(ConfigError, match=r"got out='s3://bucket/tiles/runs/first' and archive\.u"):
+        run_rounds(config, reporter=QUIET)
+
+
 def test_every_training_worker_gets_a_group() -> None:
     groups = [TileGroup("a", "", np.arange(5)), TileGroup("b", "", np.arange(2))]
     found = split_groups(groups, 4)
