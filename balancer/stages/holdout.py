@@ -8,7 +8,8 @@ from balancer.config import Config
 from balancer.distances import l2_normalize
 from balancer.errors import ConfigError
 from balancer.imbalance.measures import class_name
-from balancer.stages.catalog import STAGE, Catalog
+from balancer.stages.catalog import Catalog
+from balancer.stages.catalog_commit import STAGE
 from balancer.stages.tasks import run_tasks
 from balancer.stages.tile_embedder import TileEmbedder
 from balancer.stages.tile_stream import decode_rows
