@@ -133,50 +133,65 @@ append_pick = _append
 """Record pick `number` and the cell it lies in (compiled)."""
 
 
+# The bodies of the parallel loops are functions of their own: numba takes a loop that only writes
+# to the arrays of a named tuple for dead code, and drops it.
+
+
+@numba.njit(cache=True)
+def _measure_rows(
+    bounds: Bounds, begin: int, half_norms: FloatArray, tile: FloatArray, out: FloatArray
+) -> None:
+    """Fill in the lengths and cells of one tile of rows."""
+    rows = min(tile.shape[0], bounds.points.shape[0] - begin)
+    count = half_norms.shape[0]
+    for r in range(rows):
+        load_row(bounds.points, begin + r, bounds.cosine, tile[r])
+        total = 0.0
+        for j in range(tile.shape[1]):
+            tile[r, j] = tile[r, j] - bounds.mean[j]
+            total += np.float64(tile[r, j]) * np.float64(tile[r, j])
+        bounds.norms[begin + r] = np.float32(total)
+    if count > 1:
+        block = out[: rows * count].reshape((rows, count))
+        np.dot(tile[:rows], bounds.centroids.T, block)
+        for r in range(rows):
+            best = 0
+            for c in range(1, count):
+                if half_norms[c] - block[r, c] < half_norms[best] - block[r, best]:
+                    best = c
+            bounds.cells[begin + r] = best
+
+
 @numba.njit(cache=True, parallel=True)
 def _measure(bounds: Bounds, half_norms: FloatArray, tiles: FloatArray, out: FloatArray) -> None:
-    """Fill in the lengths and cells of all rows, a tile at a time on each thread."""
     num_workers, size = tiles.shape[0], tiles.shape[1]
-    num_rows, count = bounds.points.shape[0], bounds.centroids.shape[0]
     for worker in numba.prange(num_workers):
-        tile = tiles[worker]
-        for begin in range(worker * size, num_rows, num_workers * size):
-            rows = min(begin + size, num_rows) - begin
-            for r in range(rows):
-                load_row(bounds.points, begin + r, bounds.cosine, tile[r])
-                total = 0.0
-                for j in range(tile.shape[1]):
-                    tile[r, j] = tile[r, j] - bounds.mean[j]
-                    total += np.float64(tile[r, j]) * np.float64(tile[r, j])
-                bounds.norms[begin + r] = np.float32(total)
-            if count > 1:
-                block = out[worker, : rows * count].reshape((rows, count))
-                np.dot(tile[:rows], bounds.centroids.T, block)
-                for r in range(rows):
-                    best = 0
-                    for c in range(1, count):
-                        if half_norms[c] - block[r, c] < half_norms[best] - block[r, best]:
-                            best = c
-                    bounds.cells[begin + r] = best
+        for begin in range(worker * size, bounds.points.shape[0], num_workers * size):
+            _measure_rows(bounds, begin, half_norms, tiles[worker], out[worker])
+
+
+@numba.njit(cache=True)
+def _see_rows(bounds: Bounds, begin: int, end: int, row: FloatArray) -> None:
+    many = bounds.weights.shape[0] > 1
+    for i in range(begin, end):
+        if bounds.keys[i] >= 0:
+            if bounds.cosine:
+                load_row(bounds.points, i, True, row)
+                distance = squared_distance(row, bounds.picks[0])
+            else:
+                distance = squared_distance(bounds.points[i], bounds.picks[0])
+            bounds.keys[i] = weigh(distance, bounds.weights[i if many else 0])
+            bounds.old[i] = bounds.gap[i] = bounds.new[i] = 1
 
 
 @numba.njit(cache=True, parallel=True)
 def _see_first(bounds: Bounds, scratch: FloatArray) -> None:
     num_workers = scratch.shape[0]
     num_rows = bounds.points.shape[0]
-    many = bounds.weights.shape[0] > 1
     for worker in numba.prange(num_workers):
-        row = scratch[worker]
-        begin, end = worker * num_rows // num_workers, (worker + 1) * num_rows // num_workers
-        for i in range(begin, end):
-            if bounds.keys[i] >= 0:
-                if bounds.cosine:
-                    load_row(bounds.points, i, True, row)
-                    distance = squared_distance(row, bounds.picks[0])
-                else:
-                    distance = squared_distance(bounds.points[i], bounds.picks[0])
-                bounds.keys[i] = weigh(distance, bounds.weights[i if many else 0])
-                bounds.old[i] = bounds.gap[i] = bounds.new[i] = 1
+        begin = worker * num_rows // num_workers
+        end = (worker + 1) * num_rows // num_workers
+        _see_rows(bounds, begin, end, scratch[worker])
 
 
 def see_first(bounds: Bounds, num_threads: int) -> None:

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.selection.farthest_point import (
-    Candidate,
-    FarthestPointShard,
-    farthest_candidate,
-    farthest_point,
-    greedy_picks,
-    row_ids,
-    seeded_first,
-)
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.selection.farthest_point import farthest_point, row_ids, seeded_first
+from balancer.types import FloatArray, IdArray
 from tests.oracles.plain_farthest_point import farthest_point_oracle, optimal_radius
 
 
@@ -27,23 +22,6 @@ def grid_points(seed: int, count: int, dim: int, scale: float = 1.0) -> FloatArr
 def shuffled_ids(seed: int, count: int) -> IdArray:
     ids: IdArray = np.random.default_rng(seed).permutation(row_ids(count))
     return ids
-
-
-def pick_over_shards(
-    points: FloatArray, ids: IdArray, num_picks: int, first: int, owner: IntArray
-) -> list[str]:
-    shards = [
-        FarthestPointShard(np.ascontiguousarray(points[owner == s]), ids[owner == s])
-        for s in np.unique(owner)
-    ]
-
-    def advance(pick: Candidate) -> Candidate | None:
-        for shard in shards:
-            shard.apply(pick.vector[None], [pick.tile_id])
-        return farthest_candidate(shard.candidate() for shard in shards)
-
-    start = Candidate(np.inf, str(ids[first]), points[first])
-    return [pick.tile_id for pick in greedy_picks(start, num_picks, advance)]
 
 
 def test_line_by_hand() -> None:
@@ -80,17 +58,6 @@ def test_equals_the_oracle(seed: int, count: int, dim: int, scale: float, grid: 
     num_picks, first = int(rng.integers(1, count + 1)), int(rng.integers(count))
     expected = farthest_point_oracle(points, ids, num_picks, first)
     assert farthest_point(points, num_picks, first=first, ids=ids).indices.tolist() == expected
-
-
-@given(seed=st.integers(0, 10_000), num_shards=st.sampled_from([1, 2, 3, 8]))
-@settings(max_examples=40, deadline=None)
-def test_same_picks_for_any_sharding(seed: int, num_shards: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = grid_points(seed, 60, 5)
-    ids = shuffled_ids(seed, 60)
-    owner = rng.integers(0, num_shards, 60)
-    whole = farthest_point(points, 30, first=7, ids=ids).indices
-    assert pick_over_shards(points, ids, 30, 7, owner) == ids[whole].tolist()
 
 
 def test_all_rows_is_a_permutation_and_duplicates_come_last() -> None:
@@ -142,3 +109,70 @@ def test_refusals_name_the_row() -> None:
         farthest_point(np.zeros((3, 2), dtype=np.float32), 4)
     with pytest.raises(ValueError, match="row number below 3; got 3"):
         farthest_point(np.zeros((3, 2), dtype=np.float32), 1, first=3)
+
+
+class TestOptionsByHand:
+    """Rows at 0, 1, 2, 10 and 4 on a line."""
+
+    line = np.array([[0.0], [1.0], [2.0], [10.0], [4.0]], dtype=np.float32)
+
+    def test_what_is_left(self) -> None:
+        run = farthest_point(self.line, 3, first=0)
+        assert (run.radius, run.farthest) == (2.0, 2)
+        run = farthest_point(self.line, 5, first=0)
+        assert (run.radius, run.farthest) == (0.0, -1)
+
+    def test_included_rows_come_first(self) -> None:
+        run = farthest_point(self.line, 4, include=[1, 4])
+        assert run.indices.tolist() == [1, 4, 3, 0]
+        assert run.distances.tolist() == [np.inf, 3.0, 6.0, 1.0]
+
+    def test_the_outlier_is_left_out_and_named(self) -> None:
+        run = farthest_point(self.line, 3, first=0, num_outliers=1)
+        # 10 is skipped: 4 is the second farthest from 0, then 2 (2 from 0 and 4).
+        assert run.indices.tolist() == [0, 4, 2]
+        assert run.outliers.tolist() == [3]
+        assert (run.radius, run.farthest) == (1.0, 1)
+
+    def test_quality_weighs_the_distance(self) -> None:
+        quality = np.array([1, 1, 1, 0.1, 1], dtype=np.float32)
+        run = farthest_point(self.line, 3, first=0, quality=quality)
+        # 10 counts as 1 away: 4 is next, then 2 at 2; 10 is 6 from 4, which counts as 0.6.
+        assert run.indices.tolist() == [0, 4, 2]
+
+    def test_cosine_ignores_length(self) -> None:
+        points = np.array([[1, 0], [100, 1], [0, 0.01]], dtype=np.float32)
+        assert farthest_point(points, 2, first=0, metric="cosine").indices.tolist() == [0, 2]
+
+    def test_a_memory_map_is_read_in_place(self, tmp_path: Path) -> None:
+        points = np.random.default_rng(0).standard_normal((500, 9)).astype(np.float32)
+        np.save(tmp_path / "points.npy", points)
+        mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+        assert (
+            farthest_point(mapped, 40).indices.tolist()
+            == farthest_point(points, 40).indices.tolist()
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"first": 0, "include": [1]}, "either first or include"),
+            ({"include": [1, 1]}, "include must name each row once"),
+            ({"include": [9]}, "include must be a row number below 5; got 9"),
+            ({"include": [0, 1, 2]}, "between 3 and the 5 rows that can be picked; got 2"),
+            ({"num_outliers": -1}, "must not be negative; got -1"),
+            ({"num_outliers": 4}, "between 1 and the 1 rows"),
+            ({"quality": np.zeros(5)}, r"quality must lie in \(0, 1\]"),
+            ({"quality": np.ones(4)}, "one number per row"),
+            ({"excluded": np.zeros(4, bool)}, "excluded must be 5 booleans"),
+            ({"selected": np.zeros((1, 2))}, r"selected must be a matrix \(N, 1\)"),
+            ({"metric": "cosine"}, "must not be all zero"),
+        ],
+    )
+    def test_refusals(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            farthest_point(self.line, 2, **options)
+
+    def test_rows_too_long_for_float32_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="must be shorter than 1e"):
+            farthest_point(np.array([[1e19], [0]], dtype=np.float32), 1)

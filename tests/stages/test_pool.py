@@ -18,11 +18,11 @@ from balancer.imbalance.radius import covering_radii
 from balancer.seeding import derive_seed
 from balancer.selection import select
 from balancer.selection.arrays import prepare
-from balancer.selection.farthest_point import Candidate
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import Settings, run_strategy
+from balancer.stages import pool as pool_module
 from balancer.stages.pool import RayPool, deal_clusters, open_pool
-from balancer.stages.pool_worker import PoolWorker
+from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
@@ -166,51 +166,43 @@ class TestAnyLayout:
         assert found == dict(zip(IDS.tolist(), labels.tolist(), strict=True))
 
 
-class _KillingPool:
-    """A pool that loses one worker after some picks, each time another."""
-
-    def __init__(self, pool: RayPool, workers: Sequence[Any], after: Sequence[int]) -> None:
-        self._pool, self._workers, self._after = pool, workers, list(after)
-        self.num_advanced = 0
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - stands in for any method
-        return getattr(self._pool, name)
-
-    def advance(self, pick: Candidate) -> Candidate | None:
-        self.num_advanced += 1
-        if self.num_advanced in self._after:
-            number = self._after.index(self.num_advanced)
-            ray.kill(self._workers[number % len(self._workers)], no_restart=False)
-        return self._pool.advance(pick)
-
-
 @pytest.mark.ray
 class TestLostWorkers:
     @pytest.mark.parametrize("strategy", ["farthest-point", "hybrid"])
     def test_a_worker_killed_between_picks_changes_nothing(
-        self, ray_cluster: str, tmp_path: Path, strategy: Strategy
+        self,
+        ray_cluster: str,
+        tmp_path: Path,
+        strategy: Strategy,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         assert ray_cluster
+        monkeypatch.setattr(pool_module, "room_for", lambda *_: 2)  # many round trips
         with open_pool(Store(), write_shards(tmp_path, 3), normalize=True, num_workers=2) as pool:
             clustering = clustered(pool)
             settings = Settings.of(
                 SelectionConfig(budget=BUDGET), derive_seed(SEED, "select"), clustering
             )
             rows = pool.with_clustering(clustering)
-            after = [5] if strategy == "hybrid" else [10, 25]
-            killing: Any = _KillingPool(rows, rows._workers, after)
-            sent: list[int] = []
-            stack = rows._stack
+            kill_at = [2] if strategy == "hybrid" else [3, 6]
+            ask, trips, behind = rows._ask, 0, 0
 
-            def recording_stack(start: int) -> tuple[FloatArray, list[str]]:
-                sent.append(start)
-                return stack(start)
+            def ask_and_kill(method: str, *arguments: object) -> list[Any]:
+                nonlocal trips, behind
+                if method == "offer":
+                    trips += 1
+                    if trips in kill_at:
+                        victim = rows._workers[kill_at.index(trips) % len(rows._workers)]
+                        ray.kill(victim, no_restart=False)
+                answers = ask(method, *arguments)
+                behind += sum(isinstance(answer, Behind) for answer in answers)
+                return answers
 
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(rows, "_stack", recording_stack)
-                picked = run_strategy(strategy, killing, BUDGET, settings)
-        # Each restarted worker was sent all picks again.
-        assert sum(start == 0 for start in sent[2:]) == len(after)
+            monkeypatch.setattr(rows, "_ask", ask_and_kill)
+            picked = run_strategy(strategy, rows, BUDGET, settings)
+        assert behind == len(kill_at)  # each restarted worker was sent all picks again
+        assert trips > max(kill_at)
+        assert rows.last_exchange.num_picks >= 10
         assert_same(picked, on_array(strategy, "farthest-point"))
 
     def test_a_worker_killed_before_the_radii_are_resolved(
