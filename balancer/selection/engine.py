@@ -29,6 +29,8 @@ from balancer.selection.catch_up import (
     rows_above,
     show_tiles,
 )
+from balancer.selection.filtered_catch_up import show_rows
+from balancer.selection.filters import Filter
 from balancer.selection.pick_loop import Stop, run_pool
 from balancer.types import FloatArray, IntArray
 
@@ -48,6 +50,7 @@ class LazyBounds:
         options: metric, quality, exclusions, outliers.
         shares: span of the outer and the inner pool to begin with, as shares of the squared radius;
             they tune themselves, and never change a pick.
+        filter: what catches rows up; None is the compiled one. Never changes a pick.
 
     Memory: 30 bytes per row, 8 D + 20 per pick, and a megabyte per thread.
     """
@@ -60,7 +63,9 @@ class LazyBounds:
         options: Options = DEFAULT,
         *,
         shares: tuple[float, float] = (0.03, 0.01),
+        filter: Filter | None = None,
     ) -> None:
+        self._filter = filter
         self._threads = numba.get_num_threads() if points.size >= PARALLEL_FROM else 1
         self.num_picks = 0
         with single_blas():
@@ -219,7 +224,7 @@ class LazyBounds:
         bounds = self.bounds
         if len(rows) == 0:
             return rows
-        own = 1 < len(bounds.centroids) <= min(self.num_picks, len(rows))
+        own = self._filter is None and (1 < len(bounds.centroids) <= min(self.num_picks, len(rows)))
         if own:
             rows = rows[counting_order(bounds.cells[rows], len(bounds.centroids))]
         largest = float(bounds.pick_norms[: self.num_picks].max())
@@ -232,7 +237,10 @@ class LazyBounds:
                 size = min(TILE_ROWS, max(16, -(-len(rows) // self._threads)))
                 starts = np.append(np.arange(0, len(rows), size), len(rows))
             query = Query(self.num_picks, threshold, rank, budget, own, self._error, largest)
-            self.num_pairs += show_tiles(bounds, rows, starts, query, self._workspace)
+            if self._filter is not None:
+                self.num_pairs += show_rows(bounds, rows, query, self._filter)
+            else:
+                self.num_pairs += show_tiles(bounds, rows, starts, query, self._workspace)
             own = False
             rows = rows_above(bounds, rows, threshold, rank)
             if len(rows) == 0 or bounds.old[rows].min() == self.num_picks:

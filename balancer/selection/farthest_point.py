@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from balancer.distances import id_ranks, require_finite
+from balancer.distances import id_ranks, l2_normalize, require_finite
 from balancer.seeding import hash_ids
 from balancer.selection.bounds import Options
 from balancer.selection.engine import LazyBounds
+from balancer.selection.filters import BLAS, Filter, fastest_filter, new_filter, require_device
 from balancer.selection.plain_scan import plain_scan
 from balancer.types import BoolArray, FloatArray, IdArray, IntArray, UInt64Array
+
+if TYPE_CHECKING:
+    from balancer.selection.device_engine import DeviceBounds
 
 Metric = Literal["euclidean", "cosine"]
 Engine = Literal["lazy", "plain"]
@@ -62,6 +66,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     num_outliers: int = 0,
     metric: Metric = "euclidean",
     engine: Engine = "lazy",
+    filter: str | Filter = BLAS,
+    device: str = "cpu",
 ) -> FarthestPoints:
     """Pick `num_picks` rows, each the farthest from the picks so far.
 
@@ -81,12 +87,19 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         metric: `cosine` is the Euclidean distance of the L2-normalised rows.
         engine: `lazy` measures a few per cent of the pairs; `plain` is the plain scan. Both give
             the same picks.
+        filter: what rules pairs out before they are measured: `blas` (compiled), a name of
+            `balancer.selection.filters.FILTERS`, `fastest` (measured first), or a `Filter`. All
+            give the same picks.
+        device: `cpu`, or a torch device that holds the rows and the engine, such as `cuda`; the
+            picks are the same. It has a filter of its own.
 
     Returns:
         The picks in order, their distances, the final radius and the outliers.
 
     Raises:
-        ValueError: more picks than rows, a row that is not finite, a row number out of range.
+        ValueError: more picks than rows, a row that is not finite, a row number out of range, an
+            unknown filter.
+        ConfigError: a filter or a device that cannot be used here.
 
     Cost: at most O(N * num_picks * D) time, usually a tenth of it or less; about 30 bytes per row
         beside the input.
@@ -116,6 +129,7 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     weights = None if quality is None else _weights(quality, len(points))
     ranks = np.arange(len(points)) if ids is None else id_ranks(np.asarray(ids))
     options = Options(cosine, weights, excluded, num_outliers)
+    _check_choices(engine, filter, device)
     if engine == "plain":
         scan = plain_scan(
             points, num_picks, ranks, options, taken_first=include.tolist(), selected=selected
@@ -128,12 +142,17 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
             scan.outliers,
         )
     others = 0 if selected is None else len(selected)
-    bounds = LazyBounds(points, ranks, others + num_picks, options)
+    capacity = others + num_picks
+    bounds = (
+        LazyBounds(points, ranks, capacity, options, filter=_filter(filter, points.shape[1]))
+        if device == "cpu"
+        else _on_device(points, ranks, capacity, options, device)
+    )
     for vector in selected if selected is not None else ():
         bounds.add(vector)
     for row in include.tolist():
         bounds.take(row)
-    bounds.run(others + num_picks)
+    bounds.run(capacity)
     outliers, squared, row = bounds.outliers()
     return FarthestPoints(
         bounds.picked[others:],
@@ -159,6 +178,36 @@ def row_ids(count: int) -> IdArray:
     """
     width = max(1, len(str(count - 1)))
     return np.char.zfill(np.arange(count).astype(np.str_), width)
+
+
+def _check_choices(engine: Engine, chosen: str | Filter, device: str) -> None:
+    if engine == "plain" and (chosen != BLAS or device != "cpu"):
+        raise ValueError(
+            f"engine 'plain' measures every pair on the CPU; got filter {chosen!r} and device "
+            f"{device!r}. Leave both out, or use engine 'lazy'."
+        )
+    if device != "cpu" and chosen != BLAS:
+        raise ValueError(
+            f"device {device!r} has its own filter; got filter {chosen!r} too. Leave one of them "
+            f"out."
+        )
+
+
+def _filter(chosen: str | Filter, dim: int) -> Filter | None:
+    if not isinstance(chosen, str):
+        return chosen
+    return new_filter(fastest_filter(dim) if chosen == "fastest" else chosen)
+
+
+def _on_device(
+    points: FloatArray, ranks: IntArray, capacity: int, options: Options, device: str
+) -> DeviceBounds:
+    require_device(device)
+    # Here, so that selecting on a CPU does not load torch.
+    from balancer.selection.device_engine import DeviceBounds
+
+    rows = l2_normalize(points) if options.cosine else points
+    return DeviceBounds(rows, ranks, capacity, options, device=device)
 
 
 def _matrix(values: FloatArray, name: str, dim: int | None = None) -> FloatArray:
