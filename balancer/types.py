@@ -141,6 +141,8 @@ class Selection:
         reason: (n,) which rule picked the tile.
         radius: covering radius that a farthest-point run ended with, if it was one.
         farthest_id: the tile at that distance.
+        factor: how many times the optimal radius the selection's is at most, where its strategy
+            guarantees that.
     """
 
     tile_ids: IdArray
@@ -151,6 +153,7 @@ class Selection:
     reason: IdArray
     radius: float | None = None
     farthest_id: str | None = None
+    factor: float | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)

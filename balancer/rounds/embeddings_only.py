@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
-from balancer.selection import select
+from balancer.selection import select_certified
+from balancer.storage.certificates import write_certificate
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
@@ -64,7 +65,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
     budget = selection.resolve(len(ids), pool=f"the rows of {request.uri}")
     try:
-        picked = select(
+        picked, certify = select_certified(
             vectors,
             selection.model_copy(update={"budget": budget}),
             ids=ids,
@@ -72,6 +73,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             normalize=request.normalize,
             clustering=clustering,
         )
+        found = certify()
     except ValueError as error:
         message = str(error).replace("normalize=False", "normalize=False (--no-normalize)")
         raise DataError(f"{request.uri}: {message}") from error
@@ -89,4 +91,6 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         "round": 0,
         "code_version": __version__,
     }
-    return write_manifest(store, store.absolute(request.out), manifest_table(picked), footer)
+    out = store.absolute(request.out)
+    footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
+    return write_manifest(store, out, manifest_table(picked), footer)

@@ -165,7 +165,8 @@ def run_round(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters
         )
         assignments = assign_tiles(context, pool, index, clustering)
-        selections, selected = select(context, pool, clustering, budget, index)
+        chosen = select(context, pool, clustering, budget, index)
+        selections = chosen.picks
         if reference is None:
             wanted = config.measures.reference_clusters or num_clusters
             frozen, record = cluster(
@@ -183,6 +184,8 @@ def run_round(
             "encoder_fingerprint": trained.encoder.fingerprint,
             "clustering_fingerprint": clustering.fingerprint,
         },
+        certificate=chosen.certificate,
+        packing_ids=chosen.packing_ids,
     )
     previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
     with open_pool(context.store, reference.embeddings, normalize=normalize) as pool:
@@ -207,7 +210,7 @@ def run_round(
         "reference": dict(reference.record) if index == 0 else None,
         "assignments": [{"path": r["path"], "sha256": r["sha256"]} for r in assignments],
         "quarantine": quarantine,
-        "selections": {"path": selected["path"], "sha256": selected["sha256"]},
+        "selections": {"path": chosen.record["path"], "sha256": chosen.record["sha256"]},
         "history": list(trained.history),
         "health": dict(trained.health),
         "warnings": list(trained.warnings),

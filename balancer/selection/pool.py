@@ -12,8 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import Within
+from balancer.imbalance.radius import covering_radii
+from balancer.selection.coresets import Coreset, local_coreset
 from balancer.selection.exchange import (
     ExchangeShard,
     ExchangeStats,
@@ -102,6 +105,14 @@ class Pool(Protocol):
     def vectors(self, ids: IdArray) -> FloatArray:
         """Return the (n, D) vectors of the given ids."""
 
+    def coreset(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
+    ) -> Coreset:
+        """Return the merged coresets of all shards (`balancer.selection.coresets`)."""
+
+    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
+        """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
+
 
 class ArrayPool:
     """Rows of one array, as a `Pool` and as `balancer.clustering.kmeans.Rows`.
@@ -179,6 +190,18 @@ class ArrayPool:
     def vectors(self, ids: IdArray) -> FloatArray:
         """See `Pool`."""
         return self.points[rows_of(self.ids, ids)]
+
+    def coreset(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
+    ) -> Coreset:
+        """See `Pool`. The array is one shard."""
+        return local_coreset(
+            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit
+        )
+
+    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
+        """See `Pool`."""
+        return covering_radii(assign(self.points, picks)[1])
 
 
 def pick_rows(

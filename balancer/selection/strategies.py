@@ -14,6 +14,7 @@ import numpy as np
 from balancer.clustering.assignment import assign
 from balancer.config import SelectionConfig, Strategy, Within
 from balancer.seeding import derive_seed
+from balancer.selection.coresets import finalize_coreset
 from balancer.selection.exchange import Picks
 from balancer.selection.per_cluster import interleave
 from balancer.selection.pool import Picked, Pool
@@ -29,6 +30,8 @@ class Settings:
         seed: of this selection.
         within: rule inside a cluster for `per-cluster`.
         global_share: share of the budget that `hybrid` picks over the whole pool.
+        epsilon: for `composable-epsilon`.
+        coreset_rows: likewise; most rows of one shard's coreset.
         clustering: needed by the strategies in `CLUSTERED`.
     """
 
@@ -36,11 +39,20 @@ class Settings:
     within: Within = "farthest-point"
     global_share: float = 0.25
     clustering: Clustering | None = None
+    epsilon: float = 0.5
+    coreset_rows: int | None = None
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
         """Take the settings from a configuration."""
-        return cls(seed, config.within, config.global_share, clustering)
+        return cls(
+            seed,
+            config.within,
+            config.global_share,
+            clustering,
+            config.epsilon,
+            config.coreset_rows,
+        )
 
 
 def select_random(pool: Pool, budget: int, settings: Settings) -> Selection:
@@ -71,6 +83,7 @@ def select_farthest_point(pool: Pool, budget: int, settings: Settings) -> Select
         ),
         radius=run.radius,
         farthest_id=run.farthest_id,
+        factor=2.0,
     )
 
 
@@ -131,11 +144,40 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
     )
 
 
+def select_composable(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick in two rounds (Malkomes et al. 2015): the budget per shard, then of their union."""
+    return _from_coreset(pool, budget, settings, None, "composable")
+
+
+def select_composable_epsilon(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick in two rounds (Ceccarello et al. 2019), from shards' coresets fine enough for epsilon.
+
+    `factor` is what was achieved: 2 + epsilon, or more where `coreset_rows` ended a coreset.
+    """
+    return _from_coreset(pool, budget, settings, settings.epsilon, "composable-epsilon")
+
+
+def _from_coreset(
+    pool: Pool, budget: int, settings: Settings, epsilon: float | None, reason: str
+) -> Selection:
+    seed = derive_seed(settings.seed, "coreset")
+    limit = None if epsilon is None else settings.coreset_rows
+    found = finalize_coreset(pool.coreset(budget, epsilon, seed, limit), seed=seed)
+    distances = found.distances.copy()
+    distances[0] = np.nan
+    chosen = _selection(
+        found.ids, np.full(budget, -1, np.int64), distances, np.ones(budget), reason
+    )
+    return replace(chosen, factor=found.factor)
+
+
 STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "random": select_random,
     "farthest-point": select_farthest_point,
     "per-cluster": select_per_cluster,
     "hybrid": select_hybrid,
+    "composable": select_composable,
+    "composable-epsilon": select_composable_epsilon,
 }
 
 CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid"})

@@ -18,6 +18,7 @@ from balancer.imbalance.radius import (
     radius_from_bits,
     rank_of,
 )
+from balancer.selection.coresets import Coreset, merge_coresets
 from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
 from balancer.selection.pool import (
     FarthestRun,
@@ -130,6 +131,13 @@ class RayPool:
         parts = [part for part in self._ask("vectors", ray.put(ids)) if len(part[0])]
         found = np.concatenate([ids for ids, _ in parts])
         return np.concatenate([points for _, points in parts])[rows_of(found, ids)]
+
+    def coreset(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
+    ) -> Coreset:
+        """See `Pool`. A shard is an embedding shard, whatever worker holds it."""
+        parts = self._ask("coresets", num_picks, epsilon, seed, limit)
+        return merge_coresets([coreset for part in parts for coreset in part])
 
     def covering_radii(self, picks: FloatArray) -> dict[str, float]:
         """Return the exact covering radii of `picks` (M, D), keyed "100", "99" and "95"."""

@@ -17,6 +17,7 @@ from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sum
 from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
+from balancer.selection.coresets import Coreset, local_coreset
 from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
 from balancer.selection.pool import Picked, concatenate_picked, pick_rows
 from balancer.selection.uniform import lowest_hashes
@@ -115,6 +116,15 @@ class PoolWorker:
             return nothing_to_offer()
         self._shard.apply(ids, vectors)
         return self._shard.offer(room)
+
+    def coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
+    ) -> list[Coreset]:
+        """Return the coreset of each of this worker's shards."""
+        return [
+            local_coreset(points, ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit)
+            for ids, points in self._rows
+        ]
 
     def vectors(self, wanted: IdArray) -> tuple[IdArray, FloatArray]:
         """Return those of the wanted ids that are here, with their vectors."""

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
 from balancer.errors import DataError
 from balancer.seeding import derive_seed
+from balancer.selection.certified import certify_selection
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
-from balancer.storage.ledger import Record, new_attempt
+from balancer.storage.ledger import Record, StageLedger, new_attempt
 from balancer.storage.selections import read_selections, selections_table
 from balancer.storage.tables import read_table, write_table
-from balancer.types import Clustering, Selection
+from balancer.types import Clustering, IdArray, Selection
 
 SELECT = "select"
 SELECTED = "selected"
+PACKING = "packing"
+
+
+@dataclass(frozen=True, slots=True)
+class Selections:
+    """A round's selections.
+
+    Attributes:
+        picks: by name; `selected` is the round's result.
+        record: names the table that holds them.
+        certificate: of the round's result, as JSON values.
+        packing_ids: rows of its packing, where they are not the picks themselves.
+    """
+
+    picks: dict[str, Selection]
+    record: Record
+    certificate: Mapping[str, Any]
+    packing_ids: IdArray | None
 
 
 def select(
     context: RunContext, pool: RayPool, clustering: Clustering, budget: int, round_index: int
-) -> tuple[dict[str, Selection], Record]:
-    """Return the round's selections by name, computing them unless they are recorded.
+) -> Selections:
+    """Return the round's selections and certificate, computing them unless they are recorded.
 
     `selected` is the round's result. The strategies of `measures.compare` follow under their own
     names, `random` with a number for each repeat. The record names the table that holds them.
@@ -69,12 +93,38 @@ def select(
                 picked = run_strategy(strategy, rows, budget, settings)
                 found[name] = _with_clusters(rows, clustering, picked)
                 advance(1, "")
+            certified = certify_selection(rows, found[SELECTED], seed=seed)
+            exchange = rows.last_exchange
         attempt = new_attempt()
+        packing = certified.packing_ids
+        if packing is not None:
+            uri = stage.data_uri(PACKING, attempt, "parquet")
+            file = write_table(context.store, uri, pa.table({"tile_id": packing.tolist()}))
+            stage.record(PACKING, attempt=attempt, inputs=inputs, file=file)
         uri = stage.data_uri("selections", attempt, "parquet")
         file = write_table(context.store, uri, selections_table(found))
-        record = stage.record("selections", attempt=attempt, inputs=inputs, file=file)
+        record = stage.record(
+            "selections",
+            attempt=attempt,
+            inputs=inputs,
+            file=file,
+            certificate=certified.certificate.to_json(),
+            exchange=asdict(exchange),
+        )
+        if exchange.num_picks:
+            context.reporter.say(f"farthest-point: {exchange.describe()}")
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
-    return read_selections(table), record
+    return Selections(
+        read_selections(table), record, record["certificate"], _packing(stage, inputs, context)
+    )
+
+
+def _packing(stage: StageLedger, inputs: str, context: RunContext) -> IdArray | None:
+    record = stage.completed(PACKING, inputs)
+    if record is None:
+        return None
+    table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
+    return np.array(table["tile_id"].to_pylist())
 
 
 def _with_clusters(pool: RayPool, clustering: Clustering, picked: Selection) -> Selection:

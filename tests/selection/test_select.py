@@ -17,6 +17,8 @@ RULES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "nearest"),
     ("per-cluster", "farthest-point"),
     ("hybrid", "farthest-point"),
+    ("composable", "farthest-point"),
+    ("composable-epsilon", "farthest-point"),
 ]
 
 

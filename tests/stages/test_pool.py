@@ -226,6 +226,23 @@ class TestLostWorkers:
         assert radii == covering_radii(assign(points, picks)[1])
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("strategy", ["composable", "composable-epsilon"])
+def test_coresets_depend_on_shards_and_not_on_workers(
+    ray_cluster: str, tmp_path: Path, strategy: Strategy
+) -> None:
+    assert ray_cluster
+    shards = write_shards(tmp_path, 5)
+    found = []
+    for num_workers in (1, 2, 5):
+        with pool_of(shards, num_workers) as pool:
+            found.append(on_pool(pool, strategy, "farthest-point"))
+    assert len(set(found[0].tile_ids.tolist())) == BUDGET
+    for other in found[1:]:
+        assert_same(other, found[0])
+        assert other.factor == found[0].factor
+
+
 class TestDealClusters:
     def test_clusters_that_give_nothing_are_left_out(self) -> None:
         groups = deal_clusters(np.array([5, 9, 3]), np.array([1, 0, 1]), 2)
