@@ -120,7 +120,8 @@ def weigh(squared: np.float32, weight: np.float32) -> np.float32:
 
 
 @numba.njit(cache=True)
-def _append(bounds: Bounds, number: int, vector: FloatArray, cell: int) -> None:
+def append_pick(bounds: Bounds, number: int, vector: FloatArray, cell: int) -> None:
+    """Record pick `number` and the cell it lies in."""
     for j in range(vector.shape[0]):
         bounds.picks[number, j] = vector[j]
         bounds.centred[number, j] = vector[j] - bounds.mean[j]
@@ -129,8 +130,13 @@ def _append(bounds: Bounds, number: int, vector: FloatArray, cell: int) -> None:
     bounds.newest[cell] = number
 
 
-append_pick = _append
-"""Record pick `number` and the cell it lies in (compiled)."""
+@numba.njit(cache=True)
+def append_rows(bounds: Bounds, rows: IntArray, number: int) -> None:
+    """Record rows of this array as the picks number, number + 1, ..."""
+    vector = np.empty(bounds.points.shape[1], np.float32)
+    for i in range(rows.shape[0]):
+        load_row(bounds.points, rows[i], bounds.cosine, vector)
+        append_pick(bounds, number + i, vector, bounds.cells[rows[i]])
 
 
 # The bodies of the parallel loops are functions of their own: numba takes a loop that only writes

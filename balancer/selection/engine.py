@@ -18,7 +18,15 @@ import numpy as np
 import scipy.linalg  # noqa: F401 - its BLAS is what compiled code calls; BLAS below must see it
 from threadpoolctl import ThreadpoolController
 
-from balancer.selection.bounds import DEFAULT, Options, append_pick, load_row, new_bounds, see_first
+from balancer.selection.bounds import (
+    DEFAULT,
+    Options,
+    append_pick,
+    append_rows,
+    load_row,
+    new_bounds,
+    see_first,
+)
 from balancer.selection.catch_up import (
     TILE_ROWS,
     Query,
@@ -214,13 +222,28 @@ class LazyBounds:
         rows = self._by_distance(np.flatnonzero(self.bounds.keys >= 0))[self._skip :]
         rows = rows[: limit - self.num_picks]
         end = self.num_picks + len(rows)
+        append_rows(self.bounds, rows, self.num_picks)
         self.picked[self.num_picks : end] = rows
         self.squared[self.num_picks : end] = self.bounds.keys[rows]
         self.bounds.keys[rows] = -1
         self.num_picks = end
 
     def catch_up(self, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
-        """Show rows the picks they miss; return those still at the threshold, now fresh."""
+        """Show rows the picks they miss; return those still at the threshold, now fresh.
+
+        A bound of 0 is exact: rows that coincide with a pick have nothing to catch up with.
+        """
+        coincide = self.bounds.keys[rows] == 0
+        if not coincide.any():
+            return self._show(rows, threshold, rank)
+        return np.concatenate(
+            [
+                self._show(rows[~coincide], threshold, rank),
+                rows_above(self.bounds, rows[coincide], threshold, rank),
+            ]
+        )
+
+    def _show(self, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
         bounds = self.bounds
         if len(rows) == 0:
             return rows

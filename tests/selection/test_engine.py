@@ -156,6 +156,17 @@ def test_bounds_are_canonical_distances_to_the_picks_they_have_seen() -> None:
     assert 0 < bounds.num_pairs < 0.6 * distances.size
 
 
+def test_duplicates_that_are_picked_last_are_recorded_as_picks() -> None:
+    points = make_points("repeated", 200, 5, 1.0, np.random.default_rng(0))
+    bounds = LazyBounds(points, np.arange(200), 190, Options(skip=3))
+    bounds.take(0)
+    bounds.run(190)
+    assert bounds.squared[-1] == 0
+    assert bounds.bounds.picks.tobytes() == points[bounds.picked].tobytes()
+    expected = plain_scan(points, 190, np.arange(200), Options(skip=3), taken_first=[0])
+    assert bounds.outliers()[0].tolist() == expected.outliers.tolist()
+
+
 def test_the_filter_error_covers_every_order_of_summation() -> None:
     """The bound of `catch_up` against float32 products in three orders, hard cases included."""
     rng = np.random.default_rng(0)
