@@ -1,0 +1,78 @@
+"""Peak memory of a selection over the bytes of its embeddings, in a process of its own.
+
+pytest tests/benchmarks -m "" -s -k memory
+
+The child's baseline is taken after imports and after a small selection that compiles. In memory,
+the array itself counts; mapped, the pages of the file that are resident do, although the system
+may take them back at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from balancer.selection.farthest_point import farthest_point
+from tests.benchmarks.measuring import print_table, scaled
+from tests.benchmarks.selection_data import DIM, gaussian, write_gaussian
+
+ROWS, PICKS = scaled(1_000_000, 500), scaled(2000, 20)
+STATUS = Path("/proc/self/status")
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not STATUS.exists(), reason="resident memory is read from /proc"),
+]
+
+
+def resident(field: str) -> int:
+    """Return one of /proc's counts of this process in bytes."""
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return 1024 * int(lines[field].split()[0])
+
+
+def measure(path: str, mode: str, num_picks: int) -> dict[str, int]:
+    """Select from a file in this process; return its memory, in bytes, over what it had before."""
+    small = gaussian(3000)
+    small.setflags(write=mode != "mapped")  # read-only arrays are compiled for apart
+    farthest_point(small, 300, first=0)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
+    points = np.load(path, mmap_mode="r" if mode == "mapped" else None)
+    farthest_point(points, num_picks, first=0)
+    return {
+        "peak": resident("VmHWM") - before,
+        "file": resident("RssFile") if mode == "mapped" else 0,
+    }
+
+
+def test_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    num_bytes = write_gaussian(path, ROWS)
+    rows = []
+    for mode in ("in memory", "mapped"):
+        program = f"from {__name__} import *; print(json.dumps(measure(*sys.argv[1:3], {PICKS})))"
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path), mode],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        own = found["peak"] - (num_bytes if mode == "in memory" else min(num_bytes, found["file"]))
+        rows.append(
+            [mode, num_bytes / 1e6, found["peak"] / 1e6, found["peak"] / num_bytes, own / ROWS]
+        )
+    print_table(
+        f"Peak memory, {ROWS} x {DIM} float32, n = {PICKS}",
+        ["rows", "embeddings MB", "peak MB", "peak / embeddings", "bytes per row beside them"],
+        rows,
+    )
