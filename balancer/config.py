@@ -1,57 +1,28 @@
 """The configuration tree of a run: strict sections with defaults, and a fingerprint.
 
-`balancer.config_file` reads it from YAML. No field holds a credential: object stores take
-theirs from the environment.
+`balancer.config_file` reads it from YAML. Credentials come from the environment, never from here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from balancer.config_fields import Fraction, Number, PositiveInt, Section, Triple, Uri
 from balancer.errors import ConfigError
 
-Strategy = Literal["random", "farthest-point", "per-cluster", "hybrid"]
+Strategy = Literal[
+    "random", "farthest-point", "per-cluster", "hybrid", "composable", "composable-epsilon"
+]
 Within = Literal["random", "nearest", "farthest-point"]
 ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
-
-
-def _read_exponent(value: object) -> object:
-    """Return `1e-3`, which YAML 1.1 reads as text because it has no point, as a number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
-
-
-def _check_slashes(uri: str) -> str:
-    if re.match(r"s3:(?!//)", uri):
-        raise ValueError("an S3 URI has two slashes, s3://bucket/key")
-    return uri
-
-
-Number = Annotated[float, BeforeValidator(_read_exponent)]
-# A list of YAML or JSON may become a tuple; what is in it stays strict.
-Triple = Annotated[tuple[Number, Number, Number], Field(strict=False)]
-Text = Annotated[str, Field(min_length=1)]
-Uri = Annotated[Text, AfterValidator(_check_slashes)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Fraction = Annotated[Number, Field(ge=0.0, le=1.0)]
 UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
@@ -61,14 +32,6 @@ UNFINGERPRINTED: dict[str, Any] = {
     "training": {"checkpoint_every"},
 }
 """Keys that no result depends on: they may change when a run is continued."""
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, no unknown keys, no silent conversions, finite numbers."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
 
 
 class LongTailConfig(Section):
@@ -199,6 +162,10 @@ class SelectionConfig(Section):
     """Rule inside a cluster, for `per-cluster`."""
     global_share: Fraction = 0.25
     """Share of the budget that `hybrid` picks by farthest-point over the whole archive."""
+    epsilon: Annotated[Number, Field(gt=0)] = 0.5
+    """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
+    coreset_rows: PositiveInt | None = None
+    """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:
