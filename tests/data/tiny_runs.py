@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from balancer import run_rounds
 from balancer.config import Config
 from balancer.config_file import build_config
+from balancer.rounds.runner import RunResult
+from balancer.stages.progress import Reporter
 from balancer.storage.filesystem import Store
 from tests.data.make_tiles import make_tiles, write_folder
 
 NETWORKS = Path(__file__).with_name("networks.py")
+QUIET = Reporter(quiet=True)
 Tree = dict[str, Any]
 
 
@@ -79,6 +85,29 @@ def frozen(
     uri: str | Path, out: str | Path, network: str = "projection", **changes: object
 ) -> Config:
     return build_config(frozen_tree(uri, out, network, **changes))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run on the disk."""
+
+    config: Config
+    result: RunResult
+    folder: Path
+    files: Mapping[str, tuple[int, bytes]]
+
+    @property
+    def manifest(self) -> bytes:
+        return (self.folder / "manifest.parquet").read_bytes()
+
+    def record(self, *path: str) -> Tree:
+        return read_json(Store(), str(self.folder), *path)
+
+
+def finish(config: Config) -> Finished:
+    result = run_rounds(config, reporter=QUIET)
+    folder = Path(config.out)
+    return Finished(config, result, folder, snapshot(folder))
 
 
 def read_json(store: Store, run: str, *path: str) -> Tree:

@@ -12,20 +12,12 @@ from balancer.config import EncoderConfig
 from balancer.config_file import build_config
 from balancer.errors import ConfigError, DataError
 from balancer.stages.encoders import load_trained
-from balancer.stages.progress import Reporter
 from balancer.stages.remote_driver import require_shared_paths
 from balancer.stages.tile_stream import TileGroup, split_groups
 from balancer.storage.filesystem import Store
 from balancer.types import EncoderRef
 from tests.data.make_tiles import encode, make_tiles
-from tests.data.tiny_runs import NETWORKS, frozen, tile_folder, trained
-
-QUIET = Reporter(quiet=True)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tile_folder(tmp_path / "tiles")
+from tests.data.tiny_runs import NETWORKS, QUIET, frozen, trained
 
 
 @pytest.mark.ray
