@@ -80,7 +80,7 @@ def new_workspace(num_threads: int, dim: int) -> Workspace:
         numbers=np.empty((num_threads, WIDTH), np.int64),
         active=np.empty((num_threads, TILE_ROWS), np.int64),
         row=np.empty((num_threads, dim), np.float32),
-        bits=np.empty((num_threads, 1), np.int32),
+        bits=np.empty((num_threads, 64), np.int32),  # a cache line of its own for each thread
     )
 
 

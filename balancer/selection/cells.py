@@ -12,7 +12,7 @@ from balancer.distances import l2_normalize
 from balancer.types import FloatArray, IntArray
 
 SAMPLE = 2048
-ITERATIONS = 3
+ITERATIONS = 2
 
 
 def sample_centroids(
@@ -30,7 +30,7 @@ def sample_centroids(
     sample = sample - mean
     if num_cells <= 1 or len(sample) < num_cells:
         return mean, np.zeros((1, points.shape[1]), np.float32)
-    centroids = sample[np.linspace(0, len(sample) - 1, num_cells).astype(np.int64)].copy()
+    centroids = sample[_spread(sample, num_cells)].copy()
     for _ in range(ITERATIONS):
         labels = _nearest(sample, centroids)
         counts = np.bincount(labels, minlength=num_cells)
@@ -40,6 +40,19 @@ def sample_centroids(
         sums = np.add.reduceat(sample[order], starts[filled], axis=0)
         centroids[filled] = sums / counts[filled, None]
     return mean, centroids
+
+
+def _spread(sample: FloatArray, count: int) -> IntArray:
+    """Return rows far from each other, so that a few huge groups do not take all the cells."""
+    norms = np.einsum("ij,ij->i", sample, sample)
+    chosen = [0]
+    nearest = np.full(len(sample), np.inf, np.float32)
+    for _ in range(count - 1):
+        last = chosen[-1]
+        nearest = np.minimum(nearest, norms - 2 * sample @ sample[last] + norms[last])
+        nearest[last] = -np.inf
+        chosen.append(int(nearest.argmax()))
+    return np.array(chosen, np.int64)
 
 
 def _nearest(rows: FloatArray, centroids: FloatArray) -> IntArray:
