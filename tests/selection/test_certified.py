@@ -42,7 +42,7 @@ class TestEveryStrategy:
         found = certify()
         packing = found.certificate.packing
         if found.packing_ids is None:
-            ids = np.append(picked.tile_ids, packing.farthest_tile_id)
+            ids = np.append(picked.tile_ids, str(packing.farthest_tile_id))
         else:
             ids = found.packing_ids
         rows = points[ids.astype(int)].astype(np.float64)
