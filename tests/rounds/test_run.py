@@ -179,10 +179,11 @@ class TestAgain:
             rows: pa.Table,
             round_index: int,
             lineage: Mapping[str, Any],
+            **proof: Any,  # noqa: ANN401 - passed on
         ) -> Manifest:
             if round_index == 1:
                 raise StorageError("The disk must have space; got none. Free some.")
-            return publish(context, selection, rows, round_index, lineage)
+            return publish(context, selection, rows, round_index, lineage, **proof)
 
         with monkeypatch.context() as patch:
             patch.setattr(runner, "publish", publish_or_fail)
