@@ -21,7 +21,7 @@ from balancer.types import Clustering, FloatArray, IdArray, Selection
 
 def select(
     embeddings: ArrayLike,
-    selection: SelectionConfig | int,
+    selection: SelectionConfig | float,
     *,
     ids: IdArray | None = None,
     seed: int = 0,
@@ -32,7 +32,8 @@ def select(
 
     Args:
         embeddings: (N, D) numbers, finite; converted to float32.
-        selection: the budget as a number (default strategy), or the whole `SelectionConfig`.
+        selection: the budget as a number, or a share below 1 (default strategy), or the whole
+            `SelectionConfig`.
         ids: (N,) unique ids; row numbers as text when absent.
         seed: decides the first picks and the clustering.
         normalize: L2-normalise the rows first, which makes distances cosine distances.
@@ -57,7 +58,7 @@ def select(
 
 def select_certified(
     embeddings: ArrayLike,
-    selection: SelectionConfig | int,
+    selection: SelectionConfig | float,
     *,
     ids: IdArray | None = None,
     seed: int = 0,
@@ -73,7 +74,11 @@ def select_certified(
     >>> certify().certificate.ratio >= 1
     True
     """
-    config = SelectionConfig(budget=selection) if isinstance(selection, int) else selection
+    config = (
+        selection
+        if isinstance(selection, SelectionConfig)
+        else SelectionConfig(budget=float(selection))
+    )
     points, names = prepare(embeddings, ids, normalize=normalize)
     budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
     if not 1 <= budget <= len(points):

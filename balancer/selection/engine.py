@@ -6,7 +6,7 @@ outer pool), catch them up with the picks they have not seen (`catch_up`), take 
 The picks are those of the plain scan (`plain_scan`), ties included, whatever the pools' sizes, the
 filter and the threads.
 
-The state worth keeping is the list of picks: `LazyBounds.restore` rebuilds the rest from it.
+The state worth keeping is the list of picks: `LazyBounds.add` rebuilds the rest from it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,16 @@ class LazyBounds:
         self.add(vector)
 
     def add(self, vector: FloatArray) -> None:
-        """Record a pick that is no row here: (D,) float32, normalised already if rows are."""
+        """Record a pick that is no row here: (D,) float32, normalised already if rows are.
+
+        Raises:
+            ValueError: more picks than `capacity`.
+        """
+        if self.num_picks == len(self.picked):
+            raise ValueError(
+                f"There must be at most {len(self.picked)} picks, the capacity; got one more. "
+                f"Make room for all picks, those made elsewhere included."
+            )
         cell = 0
         if len(self.bounds.centroids) > 1:
             offsets = self.bounds.centroids - (vector - self.bounds.mean)
@@ -218,7 +227,10 @@ class LazyBounds:
         return rows, self.bounds.keys[rows[-1]], int(self.bounds.ranks[rows[-1]])
 
     def _take_duplicates(self, limit: int) -> None:
-        """Finish when all rows left (but the outliers) coincide with picks: by rank, at 0."""
+        """Finish when all rows left (but the outliers) coincide with picks: by rank, at 0.
+
+        A squared distance that underflows float32 (rows closer than 1e-22) is 0, too.
+        """
         rows = self._by_distance(np.flatnonzero(self.bounds.keys >= 0))[self._skip :]
         rows = rows[: limit - self.num_picks]
         end = self.num_picks + len(rows)

@@ -118,10 +118,15 @@ class ExchangeShard:
         capacity: int,
         options: Options = DEFAULT,
     ) -> None:
+        if len(ids) == 0:
+            raise ValueError(
+                "A shard must have rows; got none. Let it answer nothing_to_offer() instead."
+            )
         self._ids = ids
         self._order = np.argsort(ids, kind="stable")
         ranks = np.empty(len(ids), np.int64)
         ranks[self._order] = np.arange(len(ids))
+        self._weighted = options.weights is not None
         self._bounds = LazyBounds(points, ranks, capacity, options)
 
     @property
@@ -161,7 +166,7 @@ class ExchangeShard:
             self._ids[best],
             state.points[best],
             kept,
-            state.weights[best] if len(state.weights) > 1 else np.ones(len(best), np.float32),
+            state.weights[best] if self._weighted else np.ones(len(best), np.float32),
             float(held),
             held_id,
             time.perf_counter() - started,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Metric = Literal["euclidean", "cosine"]
 Engine = Literal["lazy", "plain"]
+LEAST_QUALITY = 1e-6
+"""Below it, weighted squared distances would underflow float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class FarthestPoints:
         distances: (n,) float32 distance of each pick to the picks before it, times its quality;
             infinity for a first pick that had none before it. Without rows to include it never
             increases, and `distances[k]` is the covering radius of the first k picks.
-        radius: the covering radius of all picks (times quality), the outliers left out.
+        radius: the covering radius of all picks (times quality) over the rows that could be
+            picked, the outliers left out.
         farthest: the row at that distance; -1 when every row is picked or left out.
         outliers: (z,) int64 rows left out, farthest first.
     """
@@ -78,9 +81,10 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
             selected.
         ids: (N,) unique ids for breaking ties; row numbers when absent.
         include: rows that must be picked: they come first, in this order.
-        selected: (M, D) rows already selected elsewhere: distances start from them.
+        selected: (M, D) rows already selected elsewhere: distances start from them (from their
+            directions, with `cosine`).
         excluded: (N,) rows that must not be picked.
-        quality: (N,) weights in (0, 1]: the row with the greatest quality * distance is next.
+        quality: (N,) weights from 1e-6 to 1: the row with the greatest quality * distance is next.
         num_outliers: z: each pick is the row after the z farthest, and the z farthest at the end
             are left out (k-center with outliers, after the greedy rule of Ding, Yu and Wang, ESA
             2019, without its sampling).
@@ -119,17 +123,21 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         include = _rows("first", [first], len(points), excluded)
     include = _rows("include", include, len(points), excluded)
     _check_count(num_picks, num_outliers, len(include), len(points), excluded)
+    _check_choices(metric, engine, filter, device)
+    cosine = metric == "cosine"
     if selected is not None:
         selected = _matrix(selected, "selected", points.shape[1])
+        require_finite(selected, None, nonzero=cosine)
+        selected = l2_normalize(selected) if cosine else selected
     if len(include) == 0 and (selected is None or len(selected) == 0):
         start = 0 if excluded is None else int(np.flatnonzero(~excluded)[0])
         include = np.array([start], np.int64)
-    cosine = metric == "cosine"
+    if ids is not None:
+        ids = _names(ids, len(points))
     require_finite(points, ids, nonzero=cosine)
     weights = None if quality is None else _weights(quality, len(points))
-    ranks = np.arange(len(points)) if ids is None else id_ranks(np.asarray(ids))
+    ranks = np.arange(len(points)) if ids is None else id_ranks(ids)
     options = Options(cosine, weights, excluded, num_outliers)
-    _check_choices(engine, filter, device)
     if engine == "plain":
         scan = plain_scan(
             points, num_picks, ranks, options, taken_first=include.tolist(), selected=selected
@@ -180,7 +188,10 @@ def row_ids(count: int) -> IdArray:
     return np.char.zfill(np.arange(count).astype(np.str_), width)
 
 
-def _check_choices(engine: Engine, chosen: str | Filter, device: str) -> None:
+def _check_choices(metric: Metric, engine: Engine, chosen: str | Filter, device: str) -> None:
+    for name, value, known in (("metric", metric, Metric), ("engine", engine, Engine)):
+        if value not in get_args(known):
+            raise ValueError(f"{name} must be one of {get_args(known)}; got {value!r}.")
     if engine == "plain" and (chosen != BLAS or device != "cpu"):
         raise ValueError(
             f"engine 'plain' measures every pair on the CPU; got filter {chosen!r} and device "
@@ -261,13 +272,22 @@ def _rows(
     return numbers
 
 
+def _names(ids: IdArray, count: int) -> IdArray:
+    names = np.asarray(ids)
+    if names.shape != (count,):
+        raise ValueError(f"ids must be one per row ({count}); got shape {names.shape}.")
+    if len(np.unique(names)) != count:
+        raise ValueError("ids must be unique, because they break ties; some repeat. Rename them.")
+    return names
+
+
 def _weights(quality: FloatArray, count: int) -> FloatArray:
     values = np.asarray(quality, dtype=np.float64)
     if values.shape != (count,):
         raise ValueError(f"quality must be one number per row ({count}); got {values.shape}.")
-    if not ((values > 0) & (values <= 1)).all():
+    if not ((values >= LEAST_QUALITY) & (values <= 1)).all():
         raise ValueError(
-            f"quality must lie in (0, 1]; got {values.min()} to {values.max()}. Exclude rows "
-            f"instead of giving them quality 0."
+            f"quality must lie between {LEAST_QUALITY} and 1; got {values.min()} to "
+            f"{values.max()}. Exclude rows instead of giving them quality 0."
         )
     return (values * values).astype(np.float32)

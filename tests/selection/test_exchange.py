@@ -152,6 +152,35 @@ def test_quality_weighs_rows_over_shards() -> None:
     assert found.ids.tolist() == ids[expected.indices[1:]].tolist()
 
 
+def test_shards_of_one_row_weigh_theirs() -> None:
+    points = np.array([[0], [10], [9], [4]], np.float32)
+    quality = np.array([1, 1, 0.5, 0.3], np.float32)
+    ids = row_ids(4)
+    shards = [
+        ExchangeShard(points[[row]], ids[[row]], 4, Options(weights=(quality * quality)[[row]]))
+        for row in range(4)
+    ]
+    for shard in shards:
+        shard.apply(ids[:1], points[:1])
+
+    def ask(new: IdArray, vectors: FloatArray, room: int) -> Sequence[Offer]:
+        for shard in shards:
+            shard.apply(new, vectors)
+        return [shard.offer(room) for shard in shards[1:]]
+
+    found = exchange(ask, 3, dim=1, room=2)
+    expected = farthest_point(points, 4, first=0, quality=quality, engine="plain")
+    assert found.ids.tolist() == ids[expected.indices[1:]].tolist()
+
+
+def test_a_shard_refuses_what_it_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="must have rows"):
+        ExchangeShard(np.empty((0, 3), np.float32), np.empty(0, np.str_), 3)
+    points = make_points("general", 9, 3, 1.0, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="at most 2 picks, the capacity"):
+        ExchangeShard(points, row_ids(9), 2).apply(row_ids(9)[:3], points[:3])
+
+
 def test_stats_name_the_straggler() -> None:
     stats = ExchangeStats(100, 4, 2.0, 1.5, 0.5, [0, 3, 1])
     assert stats.picks_per_trip == 25

@@ -144,6 +144,12 @@ class TestOptionsByHand:
         points = np.array([[1, 0], [100, 1], [0, 0.01]], dtype=np.float32)
         assert farthest_point(points, 2, first=0, metric="cosine").indices.tolist() == [0, 2]
 
+    def test_cosine_normalises_what_was_selected_elsewhere(self) -> None:
+        points = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        one = farthest_point(points, 4, selected=points[:1], metric="cosine")
+        longer = farthest_point(points, 4, selected=4 * points[:1], metric="cosine")
+        assert one.indices.tolist() == longer.indices.tolist()
+
     def test_a_memory_map_is_read_in_place(self, tmp_path: Path) -> None:
         points = np.random.default_rng(0).standard_normal((500, 9)).astype(np.float32)
         np.save(tmp_path / "points.npy", points)
@@ -162,7 +168,12 @@ class TestOptionsByHand:
             ({"include": [0, 1, 2]}, "between 3 and the 5 rows that can be picked; got 2"),
             ({"num_outliers": -1}, "must not be negative; got -1"),
             ({"num_outliers": 4}, "between 1 and the 1 rows"),
-            ({"quality": np.zeros(5)}, r"quality must lie in \(0, 1\]"),
+            ({"quality": np.zeros(5)}, "quality must lie between 1e-06 and 1"),
+            ({"selected": np.array([[np.nan]])}, "must be finite"),
+            ({"metric": "cos"}, "metric must be one of"),
+            ({"engine": "fast"}, "engine must be one of"),
+            ({"ids": np.array(["a", "b"])}, r"ids must be one per row \(5\)"),
+            ({"ids": np.array(["a"] * 5)}, "ids must be unique"),
             ({"quality": np.ones(4)}, "one number per row"),
             ({"excluded": np.zeros(4, bool)}, "excluded must be 5 booleans"),
             ({"selected": np.zeros((1, 2))}, r"selected must be a matrix \(N, 1\)"),
