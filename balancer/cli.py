@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from balancer.config import StorageConfig
+from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
 from balancer.errors import (
     BalancerError,
@@ -90,12 +90,19 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     budget: Annotated[int, typer.Option(help="How many rows to pick.")],
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
     strategy: Annotated[
-        str, typer.Option(help="random, farthest-point, per-cluster, hybrid.")
+        str, typer.Option(help=f"{', '.join(get_args(Strategy))}.")
     ] = "per-cluster",
     seed: Annotated[int, typer.Option(help="Decides first picks and clusters.")] = 0,
     within: Annotated[
         str, typer.Option(help="Inside a cluster: farthest-point, nearest, random.")
     ] = "farthest-point",
+    epsilon: Annotated[
+        float, typer.Option(help="For composable-epsilon: within 2 + epsilon of the optimum.")
+    ] = 0.5,
+    coreset_rows: Annotated[
+        int | None,
+        typer.Option(help="For composable-epsilon: most rows a shard sends; no limit when absent."),
+    ] = None,
     num_clusters: Annotated[int | None, typer.Option(help="From the budget when absent.")] = None,
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
@@ -109,7 +116,13 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     request = EmbeddingsRequest(
         uri=embeddings,
         out=out,
-        selection={"budget": budget, "strategy": strategy, "within": within},
+        selection={
+            "budget": budget,
+            "strategy": strategy,
+            "within": within,
+            "epsilon": epsilon,
+            "coreset_rows": coreset_rows,
+        },
         num_clusters=num_clusters,
         seed=seed,
         normalize=normalize,
@@ -149,12 +162,16 @@ def verify(
         for check in found.checks:
             typer.echo(f"{check.status.upper():8}{check.name:{width}}  {check.message}")
         typer.echo(f"{found.summary()}: {found.manifest_uri}")
-    if not found.verified:
-        names = ", ".join(found.named(Status.FAILED))
+        if found.lacks_embeddings:
+            typer.echo("The certificate was NOT verified: there were no embeddings to check it by.")
+    names = ", ".join(found.named(Status.FAILED))
+    if names:
         raise VerificationError(
             f"{found.manifest_uri} must hold what it says; it fails: {names}. Do not use it, or "
             f"select again."
         )
+    if not found.verified:
+        raise VerificationError(f"{found.manifest_uri} is not verified: give --embeddings")
 
 
 @app.command()

@@ -173,6 +173,11 @@ class SelectionConfig(Section):
             raise ValueError(
                 f"budget must be a whole number of tiles, or a share below 1; got {self.budget}"
             )
+        if self.coreset_rows is not None and self.coreset_rows < self.budget:
+            raise ValueError(
+                f"coreset_rows must be at least the budget ({self.budget:.0f}), because a shard "
+                f"sends that many rows; got {self.coreset_rows}. Raise it, or leave it out"
+            )
         return self
 
     def resolve(self, num_tiles: int, *, pool: str = "the archive's readable tiles") -> int:

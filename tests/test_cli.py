@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import typer
 import yaml
 
 from balancer.cli import exit_with_codes, main
-from balancer.config import SelectionConfig
+from balancer.config import SelectionConfig, Strategy
 from balancer.errors import DataError
 from balancer.selection import select
 from balancer.storage.filesystem import Store
@@ -194,6 +195,24 @@ class TestSelect:
         assert call("select", matrix, *arguments) == 2
         assert "strategy: Input should be 'random', 'farthest-point'" in call.err
 
+    def test_coreset_options(self, call: Call, matrix: Path) -> None:
+        out = matrix.with_name("o.parquet")
+        arguments = ("select", matrix, "--budget", 5, "--strategy", "composable-epsilon")
+        options = ("--epsilon", 0.25, "--coreset-rows", 50, "--out", out)
+        assert call(*arguments, *options) == 0
+        facts = json.loads(pq.read_schema(out).metadata[b"balancer"])["config"]["selection"]
+        assert (facts["epsilon"], facts["coreset_rows"]) == (0.25, 50)
+        assert call(*arguments, "--coreset-rows", 4, "--out", out) == 2
+        assert "coreset_rows must be at least the budget (5)" in call.err
+        assert call(*arguments, "--epsilon", 0, "--out", out) == 2
+        assert "epsilon: Input should be greater than 0" in call.err
+
+    def test_help_lists_all_strategies(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        assert call("select", "--help") == 0
+        words = " ".join(call.out.replace("\u2502", " ").split())
+        assert ", ".join(get_args(Strategy)) in words
+
     def test_budget_of_nothing(self, call: Call, matrix: Path) -> None:
         assert call("select", matrix, "--budget", 0, "--out", matrix.with_name("o.parquet")) == 2
         assert "budget: Input should be greater than 0" in call.err
@@ -330,11 +349,29 @@ class TestVerify:
         embeddings.unlink()
         moved = manifest.with_name("moved.parquet")
         pq.write_table(table, moved)
-        assert call("verify", manifest) == 0
-        assert "SKIPPED covering radii" in call.out
+        assert call("verify", manifest) == 3
+        assert f"got '{embeddings}': there is nothing there. Give them with" in call.err
         arguments = ("--embeddings", moved, "--id-column", "name", "--vector-column", "vector")
         assert call("verify", manifest, *arguments) == 0
         assert "PASSED  covering radii" in call.out
+
+    def test_no_embeddings(self, call: Call, manifest: Path) -> None:
+        rewrite(manifest, lambda facts: facts.pop("embeddings"))
+        assert call("verify", manifest) == 6
+        assert "SKIPPED covering radii" in call.out
+        assert call.out.splitlines()[-1].startswith("The certificate was NOT verified")
+        assert call.err == f"error: {manifest} is not verified: give --embeddings\n"
+        assert call("verify", manifest, "--json") == 6
+        facts = json.loads(call.out)
+        assert (facts["verified"], facts["certificate_recomputed"]) == (False, False)
+        assert (
+            call("verify", manifest, "--embeddings", manifest.with_name("embeddings.parquet")) == 0
+        )
+
+    def test_no_certificate(self, call: Call, manifest: Path) -> None:
+        rewrite(manifest, lambda facts: facts.pop("certificate"))
+        assert call("verify", manifest) == 6
+        assert "it fails: certificate." in call.err
 
     def test_unreadable(self, call: Call, manifest: Path) -> None:
         assert call("verify", manifest.with_name("none.parquet")) == 3
@@ -351,10 +388,12 @@ class TestVerify:
         assert call("verify", uri) == 0
         assert call.out.endswith(f"{uri}\n")
 
-    def test_what_select_wrote(self, call: Call, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("strategy", get_args(Strategy))
+    def test_what_select_wrote(self, call: Call, tmp_path: Path, strategy: str) -> None:
         np.save(tmp_path / "vectors.npy", long_tailed()[0])
         out = tmp_path / "manifest.parquet"
-        assert call("select", tmp_path / "vectors.npy", "--budget", 20, "--out", out) == 0
+        arguments = ("--budget", 20, "--strategy", strategy, "--out", out)
+        assert call("select", tmp_path / "vectors.npy", *arguments) == 0
         assert call("verify", out) == 0
         assert f"500 rows of {tmp_path / 'vectors.npy'}" in call.out
 

@@ -117,6 +117,14 @@ def test_budget_as_share_and_beyond_the_archive() -> None:
         build_config({**MINIMAL, "selection": {"budget": 2.5}})
 
 
+def test_coresets_hold_the_budget() -> None:
+    for budget, rows in ((10, 10), (0.5, 1), (10, None)):
+        section = {"budget": budget, "coreset_rows": rows}
+        assert build_config({**MINIMAL, "selection": section}).selection.coreset_rows == rows
+    with pytest.raises(ConfigError, match=r"must be at least the budget \(10\), .*got 9\. Raise"):
+        build_config({**MINIMAL, "selection": {"budget": 10, "coreset_rows": 9}})
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -9,6 +9,7 @@ these is >= r / 2 from it. So no choice has a radius below r / 2 (below r where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,30 @@ import numpy as np
 from balancer.types import DoubleArray, FloatArray
 from balancer.verification.claims import PERCENTAGES, Claims
 from balancer.verification.geometry import agree, at_least, nearest_previous
-from balancer.verification.report import Check, failed, passed, skipped
+from balancer.verification.report import RECOMPUTED, Check, failed, passed, skipped
+
+FACTORS = {
+    "farthest-point": (2.0, 2.0),
+    "composable": (2.0, 4.0),
+    "composable-epsilon": (2.0, math.inf),
+}
+"""Least and greatest factor that each strategy with a guarantee can state."""
+
+
+def check_problem(claims: Claims) -> Check:
+    """Check the certificate's words for what the optimum is over against its numbers."""
+    name = "problem"
+    words = f"least radius of any {claims.num_picks} of {claims.num_rows} rows"
+    if claims.num_included:
+        words += f" that contain the {claims.num_included} included ones"
+    if claims.num_outliers:
+        words += f", the {claims.num_outliers} farthest rows left out"
+    if claims.given != words:
+        return failed(
+            name, f"given must be {words!r}, as the numbers say; the certificate has "
+                  f"{claims.given!r}"
+        )  # fmt: skip
+    return passed(name, words)
 
 
 def check_ratio(claims: Claims) -> Check:
@@ -48,19 +72,46 @@ def check_ratio(claims: Claims) -> Check:
     return passed(name, f"optimum >= {claims.lower_bound:.6g}, {said}")
 
 
-def check_factor(claims: Claims) -> Check:
-    """Check that the proved ratio bears out the strategy's guarantee, where it can."""
-    name = "factor"
-    if claims.factor is None:
+def check_factor(claims: Claims, strategy: str | None) -> Check:
+    """Check that the factor is one that the strategy can guarantee.
+
+    That the radius is within it is certain where the ratio is. Otherwise it cannot be decided,
+    since the optimum is known from below only.
+
+    Args:
+        claims: the certificate.
+        strategy: None where the manifest does not name it.
+    """
+    name, factor = "factor", claims.factor
+    if factor is not None and factor < 1:
+        return failed(name, f"must be at least 1, as no radius is below the optimum; got {factor}")
+    if strategy in FACTORS:
+        least, greatest = FACTORS[strategy]
+        if factor is None or not least <= factor <= greatest:
+            span = f"{least:g}" if least == greatest else f"from {least:g} to {greatest:g}"
+            span = f"at least {least:g}" if math.isinf(greatest) else span
+            return failed(name, f"must be {span} for {strategy}; the certificate claims {factor}")
+    elif strategy is not None and factor is not None:
+        return failed(
+            name, f"must be null, as {strategy} guarantees none; the certificate claims {factor}"
+        )
+    if factor is None:
         return skipped(name, "the strategy has no guarantee")
-    if claims.ratio is not None and at_least(claims.factor, claims.ratio):
-        return passed(name, f"the ratio is within the guaranteed {claims.factor:.4g}")
-    return skipped(name, f"the bound is too low to tell whether {claims.factor:.4g} is kept")
+    if claims.ratio is not None and at_least(factor, claims.ratio):
+        return passed(name, f"the ratio is within the guaranteed {factor:.4g}")
+    undecided = "whether the radius keeps it is not decidable from a lower bound, so not checked"
+    if strategy is None:
+        return skipped(name, f"{factor:.4g}, of an unnamed strategy; {undecided}")
+    return passed(name, f"{factor:.4g} is in the range of {strategy}; {undecided}")
 
 
-def check_picked_distances(claims: Claims, distances: Sequence[float | None]) -> Check:
+def check_picked_distances(
+    claims: Claims, distances: Sequence[float | None], strategy: str | None
+) -> Check:
     """Check the distance column of a farthest-point selection against the budget curve."""
     name = "picked distances"
+    if not claims.curve and strategy == "farthest-point":
+        return failed(name, "a farthest-point selection must have a budget curve; it is empty")
     if not claims.curve:
         return skipped(name, "no budget curve: not a farthest-point selection")
     if claims.num_outliers:
@@ -89,7 +140,7 @@ def check_picked_distances(claims: Claims, distances: Sequence[float | None]) ->
 
 def check_radii(claims: Claims, squared: DoubleArray) -> Check:
     """Check the covering radii against the distances of all rows to their nearest pick."""
-    name, count = "covering radii", len(squared)
+    name, count = RECOMPUTED, len(squared)
     if claims.num_rows != count:
         return failed(name, f"must be over the {count} rows of the embeddings; the certificate's "
                             f"are over {claims.num_rows}")  # fmt: skip

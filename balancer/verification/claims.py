@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 PERCENTAGES = (100, 99, 95)
 WITNESSES = ("picks", "table", "none")
+_POINT = 3
+"""Numbers of a point of the budget curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileClaim:
+    """The table of a packing, in the manifest's folder."""
+
+    name: str
+    sha256: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +32,22 @@ class PackingClaim:
     num_points: int
     witness: str
     farthest_tile_id: str | None
-    file: Mapping[str, Any] | None
+    file: FileClaim | None
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
     """A certificate as the footer has it; `certificate_checks` explains the terms.
 
-    `covering_radius` is by percentage; `curve` holds (picks, radius, lower bound).
+    `given` says in words what the optimum is over; `covering_radius` is by percentage;
+    `curve` holds (picks, radius, lower bound).
     """
 
     num_rows: int
     num_picks: int
     num_outliers: int
     num_included: int
+    given: str
     covering_radius: Mapping[int, float]
     radius: float
     lower_bound: float
@@ -57,41 +71,89 @@ def parse_claims(facts: object) -> Claims:
     """Read a certificate.
 
     Raises:
-        ValueError: saying what is missing or impossible.
+        ValueError: saying which key is missing or impossible.
     """
-    if not isinstance(facts, Mapping):
-        raise ValueError(f"a certificate must be an object; got {type(facts).__name__}")  # noqa: TRY004 - a damaged file, not a wrong call
-    try:
-        claims = _read(facts)
-    except KeyError as error:
-        raise ValueError(f"the certificate must have the key {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"the certificate must hold numbers where they belong; {error}") from error
+    given = _Section("the certificate", facts)
+    packing = given.section("packing")
+    radii = given.section("covering_radius")
+    claims = Claims(
+        num_rows=given.count("num_rows"),
+        num_picks=given.count("num_picks"),
+        num_outliers=given.count("num_outliers"),
+        num_included=given.count("num_included"),
+        given=given.text("given"),
+        covering_radius={p: radii.length(str(p)) for p in PERCENTAGES},
+        radius=given.length("radius"),
+        lower_bound=given.length("lower_bound"),
+        ratio=None if given.is_null("ratio") else given.length("ratio"),
+        factor=None if given.is_null("factor") else given.length("factor"),
+        packing=PackingClaim(
+            packing.length("radius"),
+            packing.count("num_points"),
+            packing.text("witness"),
+            None if packing.is_null("farthest_tile_id") else packing.text("farthest_tile_id"),
+            _read_file(packing),
+        ),
+        curve=_read_curve(given),
+    )
     _check_numbers(claims)
     return claims
 
 
-def _read(facts: Mapping[str, Any]) -> Claims:
-    packing = facts["packing"]
-    return Claims(
-        num_rows=_count(facts, "num_rows"),
-        num_picks=_count(facts, "num_picks"),
-        num_outliers=_count(facts, "num_outliers"),
-        num_included=_count(facts, "num_included"),
-        covering_radius={p: _length(facts["covering_radius"], str(p)) for p in PERCENTAGES},
-        radius=_length(facts, "radius"),
-        lower_bound=_length(facts, "lower_bound"),
-        ratio=None if facts["ratio"] is None else _length(facts, "ratio"),
-        factor=None if facts["factor"] is None else _length(facts, "factor"),
-        packing=PackingClaim(
-            _length(packing, "radius"),
-            _count(packing, "num_points"),
-            str(packing["witness"]),
-            packing["farthest_tile_id"],
-            packing.get("file"),
-        ),
-        curve=tuple((int(k), float(r), float(b)) for k, r, b in facts["budget_curve"]),
-    )
+class _Section:
+    """A JSON object of a certificate: every reading fails with the key's full name."""
+
+    def __init__(self, name: str, facts: object, prefix: str = "") -> None:
+        if not isinstance(facts, Mapping):
+            raise ValueError(f"{name} must be an object; got {type(facts).__name__}")  # noqa: TRY004 - a damaged file, not a wrong call
+        self.facts: Mapping[str, Any] = facts
+        self.prefix = prefix
+
+    def section(self, name: str) -> _Section:
+        key = self.prefix + name
+        return _Section(f"the certificate's {key}", self.value(name), f"{key}.")
+
+    def value(self, name: str) -> object:
+        if name not in self.facts:
+            raise ValueError(f"the certificate must have the key '{self.prefix}{name}'")
+        return self.facts[name]
+
+    def is_null(self, name: str) -> bool:
+        return self.value(name) is None
+
+    def count(self, name: str) -> int:
+        return _count(self.prefix + name, self.value(name))
+
+    def length(self, name: str) -> float:
+        return _length(self.prefix + name, self.value(name))
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        if not isinstance(value, str):
+            raise ValueError(f"the certificate's {self.prefix}{name} must be text; got {value!r}")  # noqa: TRY004 - a damaged file, not a wrong call
+        return value
+
+
+def _read_file(packing: _Section) -> FileClaim | None:
+    if packing.facts.get("file") is None:
+        return None
+    file = packing.section("file")
+    return FileClaim(file.text("name"), file.text("sha256"), file.count("rows"))
+
+
+def _read_curve(given: _Section) -> tuple[tuple[int, float, float], ...]:
+    points = given.value("budget_curve")
+    if not isinstance(points, list):
+        raise ValueError(f"the certificate's budget_curve must be a list; got {points!r}")  # noqa: TRY004 - a damaged file, not a wrong call
+    curve = []
+    for place, point in enumerate(points):
+        key = f"budget_curve[{place}]"
+        if not (isinstance(point, list) and len(point) == _POINT):
+            raise ValueError(
+                f"the certificate's {key} must be picks, radius and lower bound; got {point!r}"
+            )
+        curve.append((_count(key, point[0]), _length(key, point[1]), _length(key, point[2])))
+    return tuple(curve)
 
 
 def _check_numbers(claims: Claims) -> None:
@@ -120,15 +182,17 @@ def _check_numbers(claims: Claims) -> None:
         )
 
 
-def _count(facts: Mapping[str, Any], name: str) -> int:
-    value = facts[name]
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(f"the certificate's {name} must be a whole number >= 0; got {value!r}")
+def _count(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"the certificate's {key} must be a whole number >= 0; got {value!r}")
     return value
 
 
-def _length(facts: Mapping[str, Any], name: str) -> float:
-    value = float(facts[name])
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"the certificate's {name} must be finite and >= 0; got {value}")
-    return value
+def _length(key: str, value: object) -> float:
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"the certificate's {key} must be a finite number >= 0; got {value!r}")
+    return number

@@ -137,16 +137,18 @@ def find_embeddings(
 ) -> Embeddings | None:
     """Return the embeddings given, else those of the run, else those the footer names.
 
+    None if nothing names any.
+
     Raises:
-        DataError: embeddings were given, and there are none.
+        DataError: embeddings were given or are named, and there are none.
         StorageError: the store refuses or fails.
     """
     config = facts.get("config") or {}
-    section = config.get("embedding", config)
+    section = config.get("embedding") or config
     normalize = bool(section.get("normalize", False))
     names = (
-        columns.tile_id or str(facts.get("id_column", "tile_id")),
-        columns.vector or str(facts.get("vector_column", "embedding")),
+        columns.tile_id or facts.get("id_column") or "tile_id",
+        columns.vector or facts.get("vector_column") or "embedding",
     )
     if given is not None and not isinstance(given, str):
         return Embeddings(store, "the shards given", tuple(given), normalize=normalize)
@@ -155,8 +157,9 @@ def find_embeddings(
         return _of_run(store, run, normalize=normalize)
     if uri is None:
         uri = facts.get("embeddings")
-        if not isinstance(uri, str) or not _reachable(store, uri):
+        if uri is None:
             return None
+        _require(store, uri, "the footer")
     files = [f.uri for f in store.list_files(uri)]
     wanted = tuple(f for f in files if f.lower().endswith((".npy", ".parquet", ".pq")))
     if not wanted:
@@ -182,14 +185,20 @@ def _of_run(store: Store, run: Run, *, normalize: bool) -> Embeddings | None:
         )
         for entry in run.commit["embeddings"]
     )
-    if not all(store.exists(shard.uri) for shard in shards):
-        return None
+    for shard in shards:
+        _require(store, shard.uri, f"the run's {run.round_name}")
     return Embeddings(store, f"the run's {run.round_name}", shards, normalize=normalize)
 
 
-def _reachable(store: Store, uri: str) -> bool:
-    """Whether there is something at a URI that nobody asked for: trouble with it is a no."""
+def _require(store: Store, uri: str, origin: str) -> None:
+    """Refuse to go on without embeddings that the manifest or its run names."""
+    why = "there is nothing there"
     try:
-        return store.exists(uri)
-    except (ConfigError, StorageError):
-        return False
+        found = store.exists(uri)
+    except (ConfigError, StorageError, ValueError) as error:
+        found, why = False, str(error)
+    if not found:
+        raise DataError(
+            f"The embeddings that {origin} names must be found; got {uri!r}: {why}. Give them with "
+            f"--embeddings."
+        )

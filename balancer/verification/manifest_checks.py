@@ -5,16 +5,59 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
+from balancer.config import Strategy
 from balancer.storage.manifests import MANIFEST_SCHEMA
 from balancer.verification.inputs import Run
 from balancer.verification.report import Check, failed, passed, skipped
 
 SCHEMA_VERSION = 1
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+_TEXTS = (
+    "embeddings",
+    "embeddings_fingerprint",
+    "encoder_fingerprint",
+    "id_column",
+    "vector_column",
+    "config.selection.strategy",
+)
+_OBJECTS = ("config", "config.embedding", "config.selection")
+
+
+def check_footer(facts: Mapping[str, Any]) -> Check:
+    """Check the types of what is read of the footer, the certificate apart; null is absent."""
+    name = "footer"
+    for key in (*_OBJECTS, *_TEXTS):
+        value = _inside(facts, key)
+        kind, wanted = (Mapping, "an object") if key in _OBJECTS else (str, "text")
+        if value is not None and not isinstance(value, kind):
+            return failed(name, f"{key} must be {wanted}; got {value!r}")
+    return passed(name, f"{len(facts)} keys")
+
+
+def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | None, Check]:
+    """Check the reasons of the picks against the footer's strategy; return the strategy.
+
+    Hybrid with nothing but global picks is farthest-point, and its reasons say so.
+    """
+    name, stated = "strategy", _inside(facts, "config.selection.strategy")
+    reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
+    only = next(iter(reasons)) if len(reasons) == 1 else None
+    if stated is None and only not in STRATEGIES:
+        return None, skipped(name, "the footer names none, nor do the reasons")
+    if stated is None or (stated == "hybrid" and only == "farthest-point"):
+        return only, passed(name, f"{only}, by the reasons")
+    if stated not in STRATEGIES:
+        return stated, failed(name, f"must be one of {', '.join(STRATEGIES)}; got {stated!r}")
+    if only != stated:
+        said = ", ".join(sorted(reasons))
+        return stated, failed(name, f"every reason must be of {stated}, as the footer says; "
+                                    f"they are of {said}")  # fmt: skip
+    return stated, passed(name, stated)
 
 
 def check_columns(table: pa.Table) -> Check:
@@ -48,14 +91,15 @@ def check_table(table: pa.Table, facts: Mapping[str, Any]) -> list[Check]:
 def check_digest(table: pa.Table, facts: Mapping[str, Any], run: Run | None) -> Check:
     """Check the digest of ids in rank order, clusters and weights."""
     name = "selection digest"
-    stated = facts.get("selection_fingerprint")
+    stated = [facts.get("selection_fingerprint")]
+    if stated == [None]:
+        return failed(name, "the footer must have the key 'selection_fingerprint'")
     if run is not None and run.commit is not None:
-        stated = run.commit["manifest"]["selection_fingerprint"]
-    if stated is None:
-        return skipped(name, "the footer has none")
+        stated.append(run.commit["manifest"]["selection_fingerprint"])
     found = selection_digest(table)
-    if found != stated:
-        return failed(name, f"must be {stated}; ids, clusters and weights give {found}")
+    for digest in stated:
+        if found != digest:
+            return failed(name, f"must be {digest}; ids, clusters and weights give {found}")
     return passed(name, found)
 
 
@@ -97,6 +141,14 @@ def selection_digest(table: pa.Table) -> str:
     digest.update(np.asarray(table["cluster"].to_pylist(), "<i8").tobytes())
     digest.update(np.asarray(table["weight"].to_pylist(), "<f8").tobytes())
     return digest.hexdigest()
+
+
+def _inside(facts: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a dotted key; None where it or a section around it is absent."""
+    value: Any = facts
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _check_version(facts: Mapping[str, Any]) -> Check:

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+RECOMPUTED = "covering radii"
+"""The check that only the embeddings can answer; without it a certificate is but a claim."""
+IN_EMBEDDINGS = "tiles in the embeddings"
+"""The check that is skipped if, and only if, there are no embeddings."""
+
 
 class Status(StrEnum):
     """What came of a check."""
@@ -54,8 +59,18 @@ class VerificationReport:
 
     @property
     def verified(self) -> bool:
-        """Whether no check failed; skipped ones do not count against it."""
-        return not self.named(Status.FAILED)
+        """Whether no check failed, and the certificate was recomputed."""
+        return self.recomputed and not self.named(Status.FAILED)
+
+    @property
+    def recomputed(self) -> bool:
+        """Whether the certificate's radii were recomputed from the embeddings, and hold."""
+        return RECOMPUTED in self.named(Status.PASSED)
+
+    @property
+    def lacks_embeddings(self) -> bool:
+        """Whether there were no embeddings to check against."""
+        return IN_EMBEDDINGS in self.named(Status.SKIPPED)
 
     def named(self, status: Status) -> list[str]:
         """Return the names of the checks with this outcome."""
@@ -75,6 +90,7 @@ class VerificationReport:
         return {
             "manifest": self.manifest_uri,
             "verified": self.verified,
+            "certificate_recomputed": self.recomputed,
             "checks": [
                 {"name": check.name, "status": str(check.status), "message": check.message}
                 for check in self.checks

@@ -19,6 +19,7 @@ from balancer.verification.certificate_checks import (
     check_curve,
     check_factor,
     check_picked_distances,
+    check_problem,
     check_radii,
     check_ratio,
 )
@@ -34,10 +35,14 @@ from balancer.verification.inputs import (
 from balancer.verification.manifest_checks import (
     check_columns,
     check_digest,
+    check_footer,
     check_run,
+    check_strategy,
     check_table,
 )
 from balancer.verification.report import (
+    IN_EMBEDDINGS,
+    RECOMPUTED,
     Check,
     Status,
     VerificationReport,
@@ -47,9 +52,9 @@ from balancer.verification.report import (
 )
 from balancer.verification.witness import check_witness, find_witness
 
-OF_EMBEDDINGS = ("embeddings", "tiles in the embeddings")
-OF_CLAIMS = ("lower bound and ratio", "factor", "picked distances")
-OF_ALL_ROWS = ("covering radii", "packing", "budget curve")
+OF_EMBEDDINGS = ("embeddings", IN_EMBEDDINGS)
+OF_CLAIMS = ("problem", "lower bound and ratio", "factor", "picked distances")
+OF_ALL_ROWS = (RECOMPUTED, "packing", "budget curve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,16 @@ def verify_manifest(
         manifest_uri: the Parquet file.
         embeddings: what was selected from: a `.npy` matrix, a Parquet file or folder, or the
             embedding shards. When absent: those of the run whose folder the manifest lies in, or
-            those that the footer names; without any, what needs them is skipped.
+            those that the footer names. Where nothing names any, what needs them is skipped, and
+            the manifest does not count as verified.
         columns: names of the columns of Parquet embeddings.
 
     Returns:
         The outcome of every check. A claim that does not hold is a failed check, not an error.
 
     Raises:
-        DataError: a manifest or embeddings that cannot be read.
+        DataError: a manifest or embeddings that cannot be read, or embeddings that are named and
+            cannot be found.
         StorageError: the store refuses or fails.
 
     Cost: O(N k D) in float64 matrix products for N rows and k picks, two readings of the
@@ -104,10 +111,12 @@ def verify_manifest(
     run = find_run(store, manifest_uri, facts)
     manifest = _Manifest(store, manifest_uri, table, facts, run)
     layout = check_columns(table)
-    checks = [layout, *check_run(store.read_bytes(manifest_uri), facts, run)]
-    if layout.status is not Status.FAILED:
-        checks += [*check_table(table, facts), check_digest(table, facts, run)]
-        claims, claimed = _check_claims(manifest)
+    footer = check_footer(facts)
+    checks = [layout, *check_run(store.read_bytes(manifest_uri), facts, run), footer]
+    if Status.FAILED not in (layout.status, footer.status):
+        strategy, of_strategy = check_strategy(table, facts)
+        checks += [*check_table(table, facts), check_digest(table, facts, run), of_strategy]
+        claims, claimed = _check_claims(manifest, strategy)
         found = find_embeddings(store, embeddings, run, facts, columns or Columns())
         checks += [*claimed, *_check_rows(manifest, claims, found)]
     return VerificationReport(store.absolute(manifest_uri), tuple(checks))
@@ -118,7 +127,7 @@ def _read(store: Store, uri: str) -> tuple[pa.Table, dict[str, Any]]:
     text = (table.schema.metadata or {}).get(FOOTER_KEY)
     try:
         facts = json.loads(text) if text is not None else None
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
         raise DataError(
@@ -128,12 +137,12 @@ def _read(store: Store, uri: str) -> tuple[pa.Table, dict[str, Any]]:
     return table, facts
 
 
-def _check_claims(manifest: _Manifest) -> tuple[Claims | None, list[Check]]:
+def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | None, list[Check]]:
     """Check what needs no embeddings; return the claims if they can be checked further."""
     name, facts = "certificate", manifest.facts.get(CERTIFICATE_KEY)
     if facts is None:
-        reason = "the footer has no certificate"
-        return None, _skip([name, *OF_CLAIMS], reason)
+        message = f"the footer must have the key {CERTIFICATE_KEY!r}"
+        return None, [failed(name, message), *_skip(OF_CLAIMS, "the footer has no certificate")]
     try:
         claims = parse_claims(facts)
     except ValueError as error:
@@ -147,9 +156,10 @@ def _check_claims(manifest: _Manifest) -> tuple[Claims | None, list[Check]]:
     out = f", {claims.num_outliers} left out" if claims.num_outliers else ""
     return claims, [
         passed(name, f"{picks}{given}{out}"),
+        check_problem(claims),
         check_ratio(claims),
-        check_factor(claims),
-        check_picked_distances(claims, manifest.distances),
+        check_factor(claims, strategy),
+        check_picked_distances(claims, manifest.distances, strategy),
     ]
 
 
@@ -204,7 +214,7 @@ def _check_origin(manifest: _Manifest, embeddings: Embeddings, found: Gathered) 
 
 
 def _check_present(manifest: _Manifest, found: Gathered) -> Check:
-    name, missing = "tiles in the embeddings", set(found.missing)
+    name, missing = IN_EMBEDDINGS, set(found.missing)
     absent = [tile_id for tile_id in manifest.tile_ids if tile_id in missing]
     if absent:
         return failed(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Sequence
 
 from balancer.errors import DataError
 from balancer.storage.certificates import read_packing
 from balancer.storage.filesystem import Store
 from balancer.types import IdArray
 from balancer.verification.certificate_checks import check_packing
-from balancer.verification.claims import Claims
+from balancer.verification.claims import Claims, FileClaim
 from balancer.verification.distance_pass import Gathered
 from balancer.verification.inputs import Run
 from balancer.verification.report import Check, failed, passed, skipped
 
 NAME = "packing"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
 
 def find_witness(
@@ -44,8 +45,8 @@ def find_witness(
         return failed(NAME, "must name the table of its rows")
     try:
         ids = _load(store, manifest_uri, run, packing.file)
-    except DataError as error:
-        return failed(NAME, str(error))
+    except (DataError, TypeError, ValueError) as error:  # the latter two: ids of a wrong type
+        return failed(NAME, f"packing.file must be a table of tile ids; {error}")
     return [str(tile_id) for tile_id in ids.tolist()]
 
 
@@ -67,18 +68,15 @@ def check_witness(
     return check_packing(claims, witness, found.rows([*included, *witness]))
 
 
-def _load(store: Store, manifest_uri: str, run: Run | None, file: Mapping[str, Any]) -> IdArray:
-    name = str(file.get("name", ""))
-    if not name or "/" in name:
+def _load(store: Store, manifest_uri: str, run: Run | None, file: FileClaim) -> IdArray:
+    if not _FILE_NAME.fullmatch(file.name):
         raise DataError(
-            f"A packing must be named by a file in the manifest's folder; got {name!r}. Select "
-            f"again to have it made."
+            f"A packing must be named by a file in the manifest's folder; got {file.name!r}. "
+            f"Select again to have it made."
         )
     places = [store.absolute(manifest_uri).rpartition("/")[0]]
     if run is not None:
         places.append(run.ledger.absolute(f"{run.round_name}/publish"))
-    uris = [store.join(place, name) for place in places]
+    uris = [store.join(place, file.name) for place in places]
     uri = next((uri for uri in uris if store.exists(uri)), uris[0])
-    return read_packing(
-        store, uri, sha256=str(file.get("sha256", "")), rows=int(file.get("rows", -1))
-    )
+    return read_packing(store, uri, sha256=file.sha256, rows=file.rows)

@@ -190,9 +190,32 @@ class TestTampered:
         ("change", "problem"),
         [
             (lambda c: c.pop("lower_bound"), "must have the key 'lower_bound'"),
-            (lambda c: c.update(radius=-1), "radius must be finite and >= 0; got -1.0"),
-            (lambda c: c.update(radius="x"), "could not convert"),
-            (lambda c: c.update(packing=None), "must hold numbers where they belong"),
+            (lambda c: c.update(radius=-1), "radius must be a finite number >= 0; got -1"),
+            (lambda c: c.update(radius="x"), "radius must be a finite number >= 0; got 'x'"),
+            (lambda c: c.update(radius=10**400), "radius must be a finite number >= 0; got 1000"),
+            (lambda c: c.update(ratio=True), "ratio must be a finite number >= 0; got True"),
+            (lambda c: c.update(factor="2"), "factor must be a finite number >= 0; got '2'"),
+            (lambda c: c.update(num_outliers=False), "num_outliers must be a whole number"),
+            (lambda c: c.update(given=3), "given must be text; got 3"),
+            (lambda c: c.update(covering_radius=[1]), "covering_radius must be an object"),
+            (lambda c: c["covering_radius"].pop("99"), "the key 'covering_radius.99'"),
+            (lambda c: c["packing"].update(witness=[]), "packing.witness must be text; got []"),
+            (lambda c: c["packing"].update(farthest_tile_id=7), "packing.farthest_tile_id must be"),
+            (lambda c: c["packing"].update(num_points="x"), "packing.num_points must be a whole"),
+            (lambda c: c["packing"].update(file="x"), "packing.file must be an object; got str"),
+            (lambda c: c["packing"].update(file={"name": "x"}), "the key 'packing.file.sha256'"),
+            (
+                lambda c: c["packing"].update(file={"name": "x", "sha256": "", "rows": "x"}),
+                "packing.file.rows must be a whole number >= 0; got 'x'",
+            ),
+            (lambda c: c.update(budget_curve=5), "budget_curve must be a list; got 5"),
+            (lambda c: c["budget_curve"].append(1), "budget_curve[20] must be picks, radius"),
+            (lambda c: c["budget_curve"][3].pop(), "budget_curve[3] must be picks, radius"),
+            (
+                lambda c: c["budget_curve"][3].__setitem__(1, None),
+                "budget_curve[3] must be a finite number >= 0; got None",
+            ),
+            (lambda c: c.update(packing=None), "packing must be an object; got NoneType"),
             (lambda c: c.update(num_picks=1.5), "num_picks must be a whole number"),
             (lambda c: c.update(num_included=99), "num_included <= num_picks"),
             (lambda c: c["packing"].update(witness="me"), "one of picks, table, none; got 'me'"),
@@ -208,9 +231,114 @@ class TestTampered:
     def test_no_certificate(self, path: Path) -> None:
         rewrite(path, lambda facts: facts.pop("certificate"))
         report = verify(path)
-        assert report.verified
-        assert outcome(report, "certificate")[0] is Status.SKIPPED
+        assert not report.verified
+        assert message(report, "certificate") == "the footer must have the key 'certificate'"
         assert outcome(report, "tiles in the embeddings")[0] is Status.PASSED
+
+    def test_no_digest(self, path: Path) -> None:
+        rewrite(path, lambda facts: facts.pop("selection_fingerprint"))
+        assert "'selection_fingerprint'" in message(verify(path), "selection digest")
+
+    def test_other_words_for_the_problem(self, path: Path) -> None:
+        words = "least radius of any 20 of 3000 rows"
+        rewrite(path, lambda facts: certificate(facts).update(given=words))
+        assert message(verify(path), "problem") == (
+            f"given must be 'least radius of any 20 of 300 rows', as the numbers say; the "
+            f"certificate has {words!r}"
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            ({"config": "x"}, "config must be an object; got 'x'"),
+            ({"config": {"embedding": 1}}, "config.embedding must be an object; got 1"),
+            ({"config": {"selection": []}}, "config.selection must be an object; got []"),
+            ({"config": {"selection": {"strategy": 1}}}, "config.selection.strategy must be text"),
+            ({"embeddings": 5}, "embeddings must be text; got 5"),
+            ({"encoder_fingerprint": ["e"]}, "encoder_fingerprint must be text; got ['e']"),
+        ],
+    )
+    def test_a_malformed_footer(self, path: Path, change: Facts, problem: str) -> None:
+        rewrite(path, lambda facts: facts.update(change))
+        assert problem in message(verify(path), "footer")
+
+
+def name_strategy(path: Path, stated: str | None, reason: str, factor: float | None) -> None:
+    """Let the footer and all reasons name a strategy, and the certificate a factor."""
+
+    def change(facts: Facts) -> None:
+        facts["config"]["selection"] = {"strategy": stated}
+        certificate(facts)["factor"] = factor
+
+    def rename(table: pa.Table) -> pa.Table:
+        place = table.column_names.index("reason")
+        return table.set_column(place, "reason", pa.array([reason] * table.num_rows))
+
+    rewrite(path, change, rename)
+
+
+class TestStrategy:
+    @pytest.mark.parametrize(
+        ("strategy", "factor", "problem"),
+        [
+            ("random", 0.5, "must be at least 1, as no radius is below the optimum; got 0.5"),
+            ("random", 2.0, "must be null, as random guarantees none"),
+            ("per-cluster", 2.0, "must be null, as per-cluster guarantees none"),
+            ("hybrid", 2.0, "must be null, as hybrid guarantees none"),
+            ("composable", None, "must be from 2 to 4 for composable; the certificate claims None"),
+            ("composable", 1.5, "must be from 2 to 4 for composable"),
+            ("composable", 4.5, "must be from 2 to 4 for composable"),
+            ("composable-epsilon", 1.5, "must be at least 2 for composable-epsilon"),
+        ],
+    )
+    def test_a_factor_that_it_cannot_guarantee(
+        self, tmp_path: Path, strategy: str, factor: float | None, problem: str
+    ) -> None:
+        path, _ = write_certified(tmp_path, "random")
+        for stated in (strategy, None):
+            name_strategy(path, stated, strategy, factor)
+            assert problem in message(verify(path), "factor")
+
+    @pytest.mark.parametrize("factor", [None, 1.0, 3.0])
+    def test_farthest_point_guarantees_two(self, tmp_path: Path, factor: float | None) -> None:
+        path, _ = write_certified(tmp_path)
+        name_strategy(path, "farthest-point", "farthest-point", factor)
+        assert "must be 2 for farthest-point" in message(verify(path), "factor")
+
+    @pytest.mark.parametrize(
+        ("strategy", "factor"),
+        [("composable", 2.0), ("composable", 4.0), ("composable-epsilon", 99.0), ("random", None)],
+    )
+    def test_a_factor_that_it_can_guarantee(
+        self, tmp_path: Path, strategy: str, factor: float | None
+    ) -> None:
+        path, _ = write_certified(tmp_path, "random")
+        name_strategy(path, strategy, strategy, factor)
+        report = verify(path)
+        assert report.verified, report
+        if factor == 2:
+            assert "is not decidable from a lower bound" in outcome(report, "factor")[1]
+
+    def test_hybrid_with_global_picks_only(self, tmp_path: Path) -> None:
+        path, _ = write_certified(tmp_path)
+        name_strategy(path, "hybrid", "farthest-point", 2.0)
+        assert verify(path).verified
+
+    @pytest.mark.parametrize("stated", ["farthest-point", "hybrid", None])
+    def test_farthest_point_without_a_curve(self, tmp_path: Path, stated: str | None) -> None:
+        path, _ = write_certified(tmp_path)
+        name_strategy(path, stated, "farthest-point", 2.0)
+        rewrite(path, lambda facts: certificate(facts).update(budget_curve=[]))
+        assert "must have a budget curve" in message(verify(path), "picked distances")
+
+    def test_reasons_of_another(self, tmp_path: Path) -> None:
+        path, _ = write_certified(tmp_path, "random")
+        name_strategy(path, "per-cluster", "random", None)
+        assert "of per-cluster, as the footer says; they are of random" in message(
+            verify(path), "strategy"
+        )
+        name_strategy(path, "best", "best", None)
+        assert "must be one of random, farthest-point" in message(verify(path), "strategy")
 
 
 class TestPackingTable:
@@ -269,12 +397,18 @@ class TestPackingTable:
         table.unlink()
         assert "there is no such file" in message(verify(path), "packing")
 
-    def test_a_name_outside_the_folder(self, path: Path) -> None:
-        def escape(facts: Facts) -> None:
-            certificate(facts)["packing"]["file"]["name"] = "../other.parquet"
-
-        rewrite(path, escape)
+    @pytest.mark.parametrize("name", ["../other.parquet", "", "..", "a\0b", "x" * 300])
+    def test_a_name_outside_the_folder(self, path: Path, name: str) -> None:
+        rewrite(path, lambda facts: certificate(facts)["packing"]["file"].update(name=name))
         assert "in the manifest's folder" in message(verify(path), "packing")
+
+    def test_ids_that_are_lists(self, path: Path) -> None:
+        table = self.table(path)
+        ids = pa.table({"tile_id": [["a"], ["b", "c"]]})
+        record = write_table(Store(), str(table), ids)
+        file = {"sha256": record.sha256, "rows": 2}
+        rewrite(path, lambda facts: certificate(facts)["packing"]["file"].update(file))
+        assert "packing.file must be a table of tile ids" in message(verify(path), "packing")
 
 
 class TestEmbeddings:
@@ -283,14 +417,25 @@ class TestEmbeddings:
         return write_certified(tmp_path)
 
     def test_without_any(self, files: tuple[Path, Path]) -> None:
-        path, embeddings = files
-        embeddings.unlink()
+        path, _ = files
+        rewrite(path, lambda facts: facts.pop("embeddings"))
         report = verify(path)
-        assert report.verified
+        assert report.named(Status.FAILED) == []
+        assert (report.verified, report.recomputed, report.lacks_embeddings) == (False, False, True)
         skipped = {"embeddings", "tiles in the embeddings", "covering radii", "packing"}
         assert skipped <= set(report.named(Status.SKIPPED))
         assert "--embeddings" in outcome(report, "covering radii")[1]
         assert outcome(report, "picked distances")[0] is Status.PASSED
+
+    @pytest.mark.parametrize("uri", [None, "elsewhere/vectors.npy", "s3:/bucket/x", "a\0b"])
+    def test_that_cannot_be_found(self, files: tuple[Path, Path], uri: str | None) -> None:
+        path, embeddings = files
+        embeddings.rename(embeddings.with_name("moved.parquet"))
+        if uri is not None:
+            rewrite(path, lambda facts: facts.update(embeddings=uri))
+        with pytest.raises(DataError, match=r"the footer names must be found; .*--embeddings"):
+            verify(path)
+        assert verify(path, embeddings=str(embeddings.with_name("moved.parquet"))).verified
 
     def test_in_other_files_and_another_order(self, files: tuple[Path, Path]) -> None:
         path, embeddings = files
@@ -455,13 +600,17 @@ class TestInARun:
     def test_an_unfinished_round(self, run: Path) -> None:
         (run.parents[1] / "COMMIT.json").unlink()
         report = verify(run)
-        assert report.verified
+        assert report.named(Status.FAILED) == []
+        assert not report.verified
         assert outcome(report, "file digest") == (Status.SKIPPED, "round-000 is not committed")
         assert outcome(report, "covering radii")[0] is Status.SKIPPED
 
     def test_embeddings_that_were_deleted(self, run: Path) -> None:
         (run.parents[1] / "embed" / "1.parquet").unlink()
-        assert outcome(verify(run), "covering radii")[0] is Status.SKIPPED
+        with pytest.raises(
+            DataError, match=r"the run's round-000 names must be found; .*1\.parquet"
+        ):
+            verify(run)
 
     def test_embeddings_that_were_changed(self, run: Path) -> None:
         shard = run.parents[1] / "embed" / "1.parquet"
@@ -478,4 +627,5 @@ def test_report_as_json(tmp_path: Path) -> None:
     path, _ = write_certified(tmp_path)
     facts = json.loads(json.dumps(verify(path).to_json()))
     assert (facts["verified"], facts["manifest"]) == (True, str(path))
+    assert facts["certificate_recomputed"] is True
     assert {check["status"] for check in facts["checks"]} == {"passed", "skipped"}
