@@ -92,5 +92,9 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         "code_version": __version__,
     }
     out = store.absolute(request.out)
+    table = manifest_table(picked)
+    if found.packing_ids is not None:
+        # An --out that cannot be written is refused by its name, before a packing lies beside it.
+        write_manifest(store, out, table, footer)
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
-    return write_manifest(store, out, manifest_table(picked), footer)
+    return write_manifest(store, out, table, footer)
