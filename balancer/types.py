@@ -93,6 +93,22 @@ class EmbeddingShard:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardRows:
+    """The rows of one shard inside one process: what a local step works on.
+
+    Attributes:
+        ids: (N,) tile ids.
+        points: (N, D) float32.
+        columns: (N,) values of each metadata column that was asked for, by name; None (or NaN in
+            a column of numbers) where a tile has no value.
+    """
+
+    ids: IdArray
+    points: FloatArray
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Clustering:
     """K-means result.
 

@@ -6,11 +6,12 @@ so every strategy is written once and picks the same tiles in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
@@ -26,7 +27,9 @@ from balancer.selection.exchange import (
 )
 from balancer.selection.per_cluster import cluster_seed, pick_in_cluster
 from balancer.selection.uniform import lowest_hashes
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.types import FloatArray, IdArray, IntArray, ShardRows
+
+T = TypeVar("T")
 
 ROOM = 1024
 """Rows an array offers to itself at a time."""
@@ -113,6 +116,13 @@ class Pool(Protocol):
     def covering_radii(self, picks: FloatArray) -> dict[str, float]:
         """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
 
+    def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
+        """Return `local(rows, *arguments)` of every shard that has rows, in the order of the shards.
+
+        The general step for a new strategy: `local` is a module's pure function of `ShardRows`, its
+        results are small, and the caller merges them.
+        """
+
 
 class ArrayPool:
     """Rows of one array, as a `Pool` and as `balancer.clustering.kmeans.Rows`.
@@ -122,6 +132,7 @@ class ArrayPool:
         ids: (N,) unique ids.
         labels: (N,) int64 cluster of each row; needed by `pick_in_clusters` only.
         centroids: (K, D) float32; likewise.
+        columns: (N,) metadata values by name, for `map_shards`.
     """
 
     def __init__(
@@ -130,7 +141,9 @@ class ArrayPool:
         ids: IdArray,
         labels: IntArray | None = None,
         centroids: FloatArray | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
+        self.columns = columns or {}
         self.points = points
         self.ids = ids
         self.labels = labels
@@ -202,6 +215,10 @@ class ArrayPool:
     def covering_radii(self, picks: FloatArray) -> dict[str, float]:
         """See `Pool`."""
         return covering_radii(assign(self.points, picks)[1])
+
+    def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
+        """See `Pool`. The array is one shard."""
+        return [local(ShardRows(self.ids, self.points, self.columns), *arguments)]
 
 
 def pick_rows(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -32,7 +32,9 @@ from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.resources import available_cpus, plain_errors
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
-from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray
+from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray, ShardRef
+
+T = TypeVar("T")
 
 RESTARTS = 8
 """Times one worker may die and be rebuilt from storage before the stage fails."""
@@ -151,6 +153,13 @@ class RayPool:
             radii[f"{share:.0%}".rstrip("%")] = radius_from_bits(key, lower)
         return radii
 
+    def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
+        """See `Pool`. Arguments travel once per node; results should be small."""
+        parts = self._ask("map_shards", local, ray.put(arguments))
+        # open_pool deals the shards to the workers in turn.
+        longest = max((len(part) for part in parts), default=0)
+        return [part[place] for place in range(longest) for part in parts if place < len(part)]
+
     def write_assignments(self, ledger: Ledger, stage: str, inputs: str) -> list[Record]:
         """Write each shard's `tile_id, cluster, distance`; return the completion records."""
         assert self._clustering is not None
@@ -186,6 +195,8 @@ def open_pool(
     *,
     normalize: bool,
     num_workers: int | None = None,
+    catalog: Sequence[ShardRef] = (),
+    columns: Sequence[str] = (),
 ) -> Iterator[RayPool]:
     """Load the shards into actors for the time of the block.
 
@@ -194,13 +205,22 @@ def open_pool(
         shards: all of them, in catalog order.
         normalize: L2-normalise the rows.
         num_workers: actors; one per CPU, at most one per shard, when absent.
+        catalog: the cataloged shards, when `columns` are wanted.
+        columns: names of metadata columns for the local steps of `map_shards`.
     """
+    shards = [shard for shard in shards if shard.num_rows] or shards[:1]
     count = min(num_workers or available_cpus(), len(shards))
     actor: Any = ray.remote(PoolWorker).options(
         num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
     workers = [
-        actor.remote(store, list(shards[number::count]), normalize=normalize)
+        actor.remote(
+            store,
+            list(shards[number::count]),
+            normalize=normalize,
+            catalog={shard.shard_id: shard for shard in catalog},
+            columns=columns,
+        )
         for number in range(count)
     ]
     try:

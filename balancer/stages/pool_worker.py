@@ -7,10 +7,12 @@ rebuilt from the shards, except the farthest-point distances, which are rebuilt 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
@@ -19,14 +21,16 @@ from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
 from balancer.selection.coresets import Coreset, local_coreset
 from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
-from balancer.selection.pool import Picked, concatenate_picked, pick_rows
+from balancer.selection.pool import Picked, concatenate_picked, pick_rows, rows_of
 from balancer.selection.uniform import lowest_hashes
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.selections import assignment_table
-from balancer.storage.tables import write_table
-from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray
+from balancer.storage.tables import read_table, write_table
+from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray, ShardRef, ShardRows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +56,38 @@ class PoolWorker:
         store: opens the shards.
         shards: what to hold.
         normalize: L2-normalise the rows.
+        catalog: the cataloged shards by id, when `columns` are wanted.
+        columns: names of metadata columns for the local steps of `map_shards`.
 
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
 
-    def __init__(self, store: Store, shards: Sequence[EmbeddingShard], *, normalize: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shards: Sequence[EmbeddingShard],
+        *,
+        normalize: bool,
+        catalog: Mapping[str, ShardRef] | None = None,
+        columns: Sequence[str] = (),
+    ) -> None:
         self._shards = [shard for shard in shards if shard.num_rows]
         dim = max((shard.dim for shard in self._shards), default=0)
         # One matrix for all shards, so that a selection sees one array; each shard is a view.
         self._points = np.empty((sum(shard.num_rows for shard in self._shards), dim), np.float32)
         self._rows: list[tuple[IdArray, FloatArray]] = []
+        self._columns: list[dict[str, NDArray[Any]]] = []
         end = 0
         for shard in self._shards:
             ids, points = read_embeddings(store, shard)
             view = self._points[end : end + len(ids)]
             view[:] = l2_normalize(points) if normalize else points
             self._rows.append((ids, view))
+            self._columns.append(
+                read_columns(store, catalog[shard.shard_id], ids, columns)
+                if catalog is not None and columns
+                else {}
+            )
             end += len(ids)
         self._ids = (
             np.concatenate([ids for ids, _ in self._rows]) if self._rows else np.empty(0, np.str_)
@@ -83,6 +103,13 @@ class PoolWorker:
             max((points.shape[1] for _, points in self._rows), default=0),
             max((float(np.abs(points).max()) for _, points in self._rows), default=0.0),
         )
+
+    def map_shards(self, local: Callable[..., T], arguments: tuple[object, ...]) -> list[T]:
+        """Return `local(rows, *arguments)` of each of this worker's shards."""
+        return [
+            local(ShardRows(ids, points, columns), *arguments)
+            for (ids, points), columns in zip(self._rows, self._columns, strict=True)
+        ]
 
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
         """Return ids and vectors of this worker's `count` lowest hashes."""
@@ -216,3 +243,26 @@ class PoolWorker:
         if not self._nearest and self._rows:  # restarted in between
             self.nearest_pick(picks)
         return merge_counts(lower_counts(squared, upper) for squared in self._nearest)
+
+
+def read_columns(
+    store: Store, shard: ShardRef, ids: IdArray, names: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Return metadata columns of one shard in the order of `ids`.
+
+    A column that this shard does not have is all None. Numbers come as float64 with NaN for a
+    missing value, everything else as objects.
+    """
+    table = read_table(store, shard.catalog_uri, sha256=shard.sha256)
+    rows = rows_of(np.array(table["tile_id"].to_pylist()), ids)
+    found: dict[str, NDArray[Any]] = {}
+    for name in names:
+        if name not in table.column_names:
+            found[name] = np.full(len(ids), None, dtype=object)
+            continue
+        values = table[name].to_pylist()
+        numeric = all(v is None or type(v) in (int, float) for v in values)
+        if numeric:
+            values = [np.nan if v is None else v for v in values]
+        found[name] = np.array(values, dtype=np.float64 if numeric else object)[rows]
+    return found

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
+from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import fit
@@ -26,8 +28,16 @@ from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
-from balancer.storage.tables import read_table
-from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, Selection
+from balancer.storage.tables import read_table, write_table
+from balancer.types import (
+    Clustering,
+    EmbeddingShard,
+    FloatArray,
+    IdArray,
+    Selection,
+    ShardRef,
+    ShardRows,
+)
 
 SEED, BUDGET = 3, 40
 KMEANS = ClusteringConfig(num_clusters=8)
@@ -146,6 +156,12 @@ class TestAnyLayout:
         rows = np.array([299, 0, 150, 31])
         assert pool.vectors(IDS[rows]).tobytes() == points[rows].tobytes()
 
+    def test_local_steps_come_in_the_order_of_the_shards(self, pool: RayPool) -> None:
+        found = pool.map_shards(_first_row, "x")
+        assert found == sorted(found, key=lambda part: IDS.tolist().index(part[0]))
+        assert sum(count for _, count, _ in found) == len(IDS)
+        assert {text for _, _, text in found} == {"x"}
+
     def test_an_unknown_id_is_named(self, pool: RayPool) -> None:
         with pytest.raises(KeyError, match="tile/none is not among the rows"):
             pool.vectors(np.array(["tile/0", "tile/none"]))
@@ -164,6 +180,41 @@ class TestAnyLayout:
         labels, _ = assign(points, clustering.centroids)
         assert sum(record["rows"] for record in records) == len(IDS)
         assert found == dict(zip(IDS.tolist(), labels.tolist(), strict=True))
+
+
+def _first_row(rows: ShardRows, text: str) -> tuple[str, int, str]:
+    return str(rows.ids[0]), len(rows.points), text
+
+
+def test_columns_follow_the_rows(tmp_path: Path) -> None:
+    [shard] = write_shards(tmp_path, 1)
+    order = np.random.default_rng(0).permutation(len(IDS))
+    catalog = tmp_path / "catalog.parquet"
+    file = write_table(
+        Store(),
+        str(catalog),
+        pa.table(
+            {
+                "tile_id": IDS[order].tolist(),
+                "cloud": [None if row == 3 else float(row) for row in order],
+                "biome": [f"b{row % 3}" for row in order],
+            }
+        ),
+    )
+    ref = ShardRef(shard.shard_id, "", str(catalog), "", file.sha256, len(IDS), 0)
+    names = ("cloud", "biome", "absent")
+    worker = PoolWorker(
+        Store(), [shard], normalize=True, catalog={shard.shard_id: ref}, columns=names
+    )
+    [columns] = worker.map_shards(_columns, ())
+    assert np.isnan(columns["cloud"][3])
+    assert columns["cloud"][4:].tolist() == list(range(4, len(IDS)))
+    assert columns["biome"].tolist() == [f"b{row % 3}" for row in range(len(IDS))]
+    assert columns["absent"].tolist() == [None] * len(IDS)
+
+
+def _columns(rows: ShardRows) -> dict[str, NDArray[Any]]:
+    return dict(rows.columns)
 
 
 @pytest.mark.ray
