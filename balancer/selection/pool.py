@@ -117,7 +117,7 @@ class Pool(Protocol):
         """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
 
     def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
-        """Return `local(rows, *arguments)` of every shard that has rows, in the order of the shards.
+        """Return `local(rows, *arguments)` of every shard with rows, in the order of the shards.
 
         The general step for a new strategy: `local` is a module's pure function of `ShardRows`, its
         results are small, and the caller merges them.
