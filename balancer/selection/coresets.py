@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import FarthestPoints, farthest_point, seeded_first
 from balancer.selection.k_center import Packing
 from balancer.types import FloatArray, IdArray
@@ -66,13 +67,13 @@ class Coreset:
 
 @dataclass(frozen=True, slots=True)
 class CoresetPicks:
-    """The final picks, best first.
+    """The final picks, best first. With m included rows, these are the f = k - m other ones.
 
     Attributes:
-        ids: (k,) tile ids.
-        vectors: (k, D) float32.
-        distances: (k,) float32 distance of each pick to the picks before it, infinity for the
-            first. The picks are pairwise at least `distances[-1]` apart.
+        ids: (f,) tile ids.
+        vectors: (f, D) float32.
+        distances: (f,) float32 distance of each pick to the picks before it, infinity for the
+            first of all. The picks are pairwise at least `distances[-1]` apart.
         factor: how many times the optimum the covering radius is at most; 2 + epsilon.
         epsilon: r / b of the module's text: what the coresets add to farthest-point's 2.
         packing: proof of a lower bound: the picks and the union's farthest row, or the rows
@@ -176,30 +177,59 @@ def merge_coresets(parts: Sequence[Coreset]) -> Coreset:
     )
 
 
-def finalize_coreset(merged: Coreset, *, seed: int) -> CoresetPicks:
-    """Pick k rows of the union (finalize).
+def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = None) -> CoresetPicks:
+    """Pick k rows of the union, or what the included rows leave of k (finalize).
+
+    The guarantee holds with included rows, over all choices that contain them: the radii r_k bound
+    the optimum of any k rows, the greater radius q that of k rows with the included among them.
 
     Args:
         merged: of all shards.
         seed: decides the first pick.
+        included: at most k rows that are picked already.
 
     Raises:
         ValueError: the shards have fewer than k rows together.
 
     Cost: O(S k D) time for S rows of the union, O(S) memory.
     """
-    count, num_rows = merged.num_picks, len(merged.ids)
-    if num_rows < count:
-        raise ValueError(f"{count} picks must come from at least as many rows; got {num_rows}.")
-    first = seeded_first(merged.ids, seed)
+    given = included if included is not None and len(included.ids) else None
+    num_given = len(given.ids) if given else 0
+    taken = np.isin(merged.ids, given.ids) if given else np.zeros(len(merged.ids), np.bool_)
+    count, num_rows = merged.num_picks - num_given, int(len(taken) - np.count_nonzero(taken))
+    if num_rows < count or count < 0:
+        raise ValueError(
+            f"{merged.num_picks} picks must come from at least as many rows, and not be fewer than "
+            f"the included; got {len(merged.ids)} rows and {num_given} included."
+        )
     # One pick more than asked for: the farthest row and the radius over the union.
-    run = farthest_point(merged.vectors, min(count + 1, num_rows), first=first, ids=merged.ids)
+    wanted = min(count + 1, num_rows)
+    if wanted == 0:
+        return CoresetPicks(
+            merged.ids[:0],
+            merged.vectors[:0],
+            np.empty(0, np.float32),
+            2.0,
+            0.0,
+            Packing(0.0, 0, "none"),
+            merged.ids[:0],
+            merged.sizes,
+            merged.num_capped,
+        )
+    run = farthest_point(
+        merged.vectors,
+        wanted,
+        first=None if given else seeded_first(merged.ids, seed),
+        ids=merged.ids,
+        selected=given.vectors if given else None,
+        excluded=taken if given else None,
+    )
     chosen = run.indices[:count]
     union_radius = float(run.distances[count]) if num_rows > count else 0.0
     packing, packing_ids = Packing(0.0, 0, "none"), merged.ids[:0]
     if merged.packing_radius > union_radius:
         packing_ids = merged.packing_ids
-        packing = Packing(merged.packing_radius, count + 1, "table")
+        packing = Packing(merged.packing_radius, merged.num_picks + 1, "table")
     elif num_rows > count:
         packing = Packing(union_radius, count + 1, "picks", str(merged.ids[run.indices[count]]))
     epsilon = 2 * merged.radius / packing.radius if merged.radius > 0 else 0.0

@@ -206,7 +206,8 @@ def test_columns_follow_the_rows(tmp_path: Path) -> None:
     worker = PoolWorker(
         Store(), [shard], normalize=True, catalog={shard.shard_id: ref}, columns=names
     )
-    [columns] = worker.map_shards(_columns, ())
+    [(place, columns)] = worker.map_shards(_columns, ())
+    assert place == 0
     assert np.isnan(columns["cloud"][3])
     assert columns["cloud"][4:].tolist() == list(range(4, len(IDS)))
     assert columns["biome"].tolist() == [f"b{row % 3}" for row in range(len(IDS))]
