@@ -157,8 +157,9 @@ def _not_embedded(tiles: TileTable) -> str:
     if left == 0:
         return ""
     return (
-        f"{format_count(left, 'cataloged tile')} could not be embedded in the last round and could "
-        f"not be picked; the quarantine tables beside its embeddings give the reasons."
+        f"{format_count(left, 'cataloged tile')} could not be picked in the last round, because "
+        f"selection.exclude names them or because they could not be embedded; the quarantine tables "
+        f"beside the embeddings give the reasons."
     )
 
 

@@ -197,10 +197,11 @@ def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = Non
     num_given = len(given.ids) if given else 0
     taken = np.isin(merged.ids, given.ids) if given else np.zeros(len(merged.ids), np.bool_)
     count, num_rows = merged.num_picks - num_given, int(len(taken) - np.count_nonzero(taken))
-    if num_rows < count or count < 0:
+    if num_rows < count:
+        raise ValueError(f"{count} picks must come from at least as many rows; got {num_rows}.")
+    if count < 0:
         raise ValueError(
-            f"{merged.num_picks} picks must come from at least as many rows, and not be fewer than "
-            f"the included; got {len(merged.ids)} rows and {num_given} included."
+            f"Included rows must not exceed the {merged.num_picks} picks; got {num_given}."
         )
     # One pick more than asked for: the farthest row and the radius over the union.
     wanted = min(count + 1, num_rows)
