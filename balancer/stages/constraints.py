@@ -61,7 +61,7 @@ def check_catalog(context: RunContext, catalog: Catalog) -> int:
             f"{str(absent[0])!r} of {selection.include} is none ({len(absent)} in all). Take such "
             f"ids off the list; the catalog's quarantine tells which tiles could not be read."
         )
-    num_excluded = sum(part.num_excluded for part in parts)
+    num_excluded: int = sum(part.num_excluded for part in parts)
     budget = selection.resolve(
         catalog.num_tiles - num_excluded, pool="the archive's readable tiles less the excluded"
     )
