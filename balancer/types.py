@@ -161,6 +161,7 @@ class Selection:
             guarantees that.
         num_included: the first so many tiles had to be picked.
         outliers: (z,) ids of the tiles that a trimmed selection left out, farthest first.
+        coreset: how the coresets of a two-round selection came out, as JSON values.
     """
 
     tile_ids: IdArray
@@ -174,6 +175,7 @@ class Selection:
     factor: float | None = None
     num_included: int = 0
     outliers: IdArray | None = None
+    coreset: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)

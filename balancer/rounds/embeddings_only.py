@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection import Constraints, select_certified
-from balancer.storage.certificates import write_certificate, write_constraints
+from balancer.storage.certificates import write_certificate, write_excluded
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
+from balancer.storage.selections import selection_notes
 from balancer.storage.tile_lists import read_numbers, read_tile_lists
 from balancer.types import Manifest
 from balancer.version import __version__
@@ -108,7 +109,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if found.packing_ids is not None or len(lists.exclude):
         # An --out that cannot be written is refused by its name, before a packing lies beside it.
         write_manifest(store, out, table, footer)
-    outliers = [] if picked.outliers is None else picked.outliers.tolist()
-    footer |= write_constraints(store, out, lists.exclude, outliers)
+    footer |= selection_notes(picked)
+    footer |= write_excluded(store, out, lists.exclude)
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)

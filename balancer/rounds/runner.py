@@ -202,7 +202,7 @@ def run_round(
         },
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
-        outliers=chosen.outliers,
+        notes=chosen.notes,
     )
     previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
     with open_pool(

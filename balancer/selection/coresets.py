@@ -22,6 +22,14 @@ b = max(q, max r_k) / 2 <= OPT, the final radius is at most
 The guarantee reported is 2 + r / b: at most 4 with t = k, at most 2 + epsilon where every shard met
 its criterion, and still true where `max_size` ended a coreset early.
 
+How many rows. In high dimension the criterion may hold only once a shard's coreset is most of the
+shard. So without a `max_size` a coreset ends at `default_limit`: all shards' coresets together take
+`UNION_BYTES`, but never less than k rows each, which both forms need. What was reached, epsilon and
+the number of shards that ended early, is in the picks and goes into the manifest.
+
+Where rows travel. A coreset of more than about 100 KB goes through Ray's object store to the one
+worker that picks from the union, S rows of it; the driver gets k picks and holds no coreset.
+
 The picks depend on which rows share a shard, unlike those of exact farthest-point selection. So a
 shard here is an embedding shard, never a worker: the number of workers changes nothing. Neither
 does the order of rows in a shard, nor that of the shards: first picks are seeded by tile id.
@@ -31,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +47,9 @@ from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import FarthestPoints, farthest_point, seeded_first
 from balancer.selection.k_center import Packing
 from balancer.types import FloatArray, IdArray
+
+UNION_BYTES = 1 << 30
+"""Most memory for the union of all coresets, where the user sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,30 @@ class CoresetPicks:
     packing_ids: IdArray
     sizes: tuple[int, ...]
     num_capped: int
+
+    def describe(self, wanted: float | None) -> dict[str, Any]:
+        """Return JSON values: what was wanted (None: k rows per shard) and what was reached."""
+        return {
+            "epsilon_wanted": wanted,
+            "epsilon_reached": self.epsilon,
+            "rows": sum(self.sizes),
+            "largest": max(self.sizes),
+            "shards": len(self.sizes),
+            "shards_ended_early": self.num_capped,
+        }
+
+
+def default_limit(num_picks: int, num_shards: int, dim: int) -> int:
+    """Return the most rows of one shard's coreset, where the user sets no limit.
+
+    It depends on nothing that a cluster's size changes: not on workers, nor on free memory.
+
+    >>> default_limit(1000, 64, 512)
+    8192
+    >>> default_limit(1000, 4096, 512)
+    1000
+    """
+    return max(num_picks, UNION_BYTES // (4 * dim * num_shards))
 
 
 def local_coreset(

@@ -3,7 +3,7 @@
 Weights. An included tile is picked with certainty, so it stands for itself and weighs 1; the other
 picks of its stratum (the archive, or its cluster) share the stratum's other rows. Where nothing but
 included tiles is picked in a stratum, they share it. So weights add up to the rows as they do
-without included tiles.
+without included tiles: to the rows of the strata that give picks.
 """
 
 from __future__ import annotations

@@ -18,7 +18,12 @@ from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sum
 from balancer.config import Within
 from balancer.imbalance.radius import covering_radii, trimmed_radius
 from balancer.selection.bounds import Options
-from balancer.selection.coresets import Coreset, local_coreset
+from balancer.selection.coresets import (
+    CoresetPicks,
+    default_limit,
+    finalize_coreset,
+    local_coreset,
+)
 from balancer.selection.exchange import (
     ExchangeShard,
     ExchangeStats,
@@ -130,10 +135,10 @@ class Pool(Protocol):
     def vectors(self, ids: IdArray) -> FloatArray:
         """Return the (n, D) vectors of the given ids."""
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
-        """Return the merged coresets of all shards (`balancer.selection.coresets`)."""
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
+        """Pick from the union of all shards' coresets (`balancer.selection.coresets`)."""
 
     def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
         """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95".
@@ -248,13 +253,15 @@ class ArrayPool:
         """See `Pool`."""
         return self.points[rows_of(self.ids, ids)]
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
         """See `Pool`. The array is one shard."""
-        return local_coreset(
-            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit
+        most = limit or default_limit(num_picks, 1, self.points.shape[1])
+        coreset = local_coreset(
+            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=most
         )
+        return finalize_coreset(coreset, seed=seed, included=included)
 
     def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
         """See `Pool`."""

@@ -19,7 +19,6 @@ import numpy as np
 from balancer.clustering.assignment import assign
 from balancer.config import SelectionConfig, Strategy, Within, can_trim, can_weigh
 from balancer.seeding import derive_seed
-from balancer.selection.coresets import finalize_coreset
 from balancer.selection.exchange import Picks
 from balancer.selection.included import (
     INCLUDE,
@@ -240,7 +239,8 @@ def select_composable(pool: Pool, budget: int, settings: Settings) -> Selection:
 def select_composable_epsilon(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Pick in two rounds (Ceccarello et al. 2019), from shards' coresets fine enough for epsilon.
 
-    `factor` is what was achieved: 2 + epsilon, or more where `coreset_rows` ended a coreset.
+    `factor` is what was achieved: 2 + epsilon, or more where `coreset_rows` ended a coreset, or
+    `balancer.selection.coresets.default_limit` where there is none.
     """
     return _from_coreset(pool, budget, settings, settings.epsilon, "composable-epsilon")
 
@@ -251,15 +251,14 @@ def _from_coreset(
     seed = derive_seed(settings.seed, "coreset")
     limit = None if epsilon is None else settings.coreset_rows
     given = included_picks(pool, settings.include)
-    merged = pool.coreset(budget, epsilon, seed, limit)
-    found = finalize_coreset(merged, seed=seed, included=given)
+    found = pool.pick_from_coresets(budget, epsilon, seed, limit, given)
     distances, count = found.distances.copy(), len(given.ids)
     if count == 0:
         distances[0] = np.nan
     free = len(found.ids)
     chosen = _selection(found.ids, np.full(free, -1, np.int64), distances, np.ones(free), reason)
     chosen = put_first(given, np.full(count, -1, np.int64), np.ones(count), chosen)
-    return replace(chosen, factor=found.factor)
+    return replace(chosen, factor=found.factor, coreset=found.describe(epsilon))
 
 
 STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {

@@ -19,7 +19,7 @@ from balancer.imbalance.radius import (
     radius_from_bits,
     rank_of,
 )
-from balancer.selection.coresets import Coreset, merge_coresets
+from balancer.selection.coresets import CoresetPicks, default_limit
 from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
 from balancer.selection.pool import (
     FarthestRun,
@@ -153,12 +153,23 @@ class RayPool:
         found = np.concatenate([ids for ids, _ in parts])
         return np.concatenate([points for _, points in parts])[rows_of(found, ids)]
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
-        """See `Pool`. A shard is an embedding shard, whatever worker holds it."""
-        parts = self._ask("coresets", num_picks, epsilon, seed, limit)
-        return merge_coresets([coreset for part in parts for coreset in part])
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
+        """See `Pool`. A shard is an embedding shard, whatever worker holds it.
+
+        The coresets go from worker to worker through the object store; only picks come here.
+        """
+        num_shards = sum(self._ask("num_shards"))
+        most = limit or default_limit(num_picks, num_shards, self._dim)
+        with plain_errors():
+            parts = [
+                worker.coresets.remote(num_picks, epsilon, seed, most) for worker in self._workers
+            ]
+            picks: CoresetPicks = ray.get(
+                self._workers[0].pick_from_coresets.remote(seed, included, *parts)
+            )
+        return picks
 
     def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
         """See `Pool`. Exact."""

@@ -20,8 +20,14 @@ from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
 from balancer.selection.bounds import Options
-from balancer.selection.coresets import Coreset, local_coreset
-from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
+from balancer.selection.coresets import (
+    Coreset,
+    CoresetPicks,
+    finalize_coreset,
+    local_coreset,
+    merge_coresets,
+)
+from balancer.selection.exchange import ExchangeShard, Offer, Picks, nothing_to_offer
 from balancer.selection.pool import Picked, concatenate_picked, pick_rows, rows_of
 from balancer.selection.quality import Quality, scaled_quality, squared_weights
 from balancer.selection.uniform import lowest_hashes
@@ -190,6 +196,17 @@ class PoolWorker:
             local_coreset(points, ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit)
             for ids, points in self._rows
         ]
+
+    def num_shards(self) -> int:
+        """Return how many shards with rows this worker holds."""
+        return len(self._rows)
+
+    def pick_from_coresets(
+        self, seed: int, included: Picks, *parts: Sequence[Coreset]
+    ) -> CoresetPicks:
+        """Pick from the union of the coresets that all workers made."""
+        merged = merge_coresets([coreset for part in parts for coreset in part])
+        return finalize_coreset(merged, seed=seed, included=included)
 
     def vectors(self, wanted: IdArray) -> tuple[IdArray, FloatArray]:
         """Return those of the wanted ids that are here, with their vectors."""

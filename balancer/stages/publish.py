@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from balancer.selection.pool import rows_of
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
 from balancer.stages.tasks import run_tasks
-from balancer.storage.certificates import write_certificate, write_constraints
+from balancer.storage.certificates import write_certificate, write_excluded
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import new_attempt
 from balancer.storage.manifests import manifest_table, write_manifest
@@ -65,7 +65,7 @@ def publish(  # noqa: PLR0913 - the parts of a manifest
     *,
     certificate: Mapping[str, Any] | None = None,
     packing_ids: IdArray | None = None,
-    outliers: Sequence[str] = (),
+    notes: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write the round's manifest, unless it is recorded.
 
@@ -77,7 +77,7 @@ def publish(  # noqa: PLR0913 - the parts of a manifest
         lineage: fingerprints of input, encoder and clustering for the footer.
         certificate: of the selection, for the footer; from `Certificate.to_json`.
         packing_ids: rows of its packing, where they go into a table.
-        outliers: ids that it left out.
+        notes: further facts for the footer, from `selection_notes`.
     """
     config = context.config
     made_of = [dict(lineage), config.frozen_part(), round_index, __version__]
@@ -98,10 +98,11 @@ def publish(  # noqa: PLR0913 - the parts of a manifest
             "round": round_index,
             "code_version": __version__,
             **lineage,
+            **(notes or {}),
         }
         attempt = new_attempt()
         uri = stage.data_uri("manifest", attempt, "parquet")
-        footer |= write_constraints(context.store, uri, context.lists.exclude, outliers)
+        footer |= write_excluded(context.store, uri, context.lists.exclude)
         footer |= write_certificate(context.store, uri, certificate, packing_ids)
         written = write_manifest(context.store, uri, table, footer)
         file = FileRecord(uri, written.num_rows, context.store.info(uri).num_bytes, written.sha256)

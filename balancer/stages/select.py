@@ -18,7 +18,7 @@ from balancer.stages.constraints import check_pool
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
 from balancer.storage.ledger import Record, StageLedger, new_attempt
-from balancer.storage.selections import read_selections, selections_table
+from balancer.storage.selections import read_selections, selection_notes, selections_table
 from balancer.storage.tables import read_table, write_table
 from balancer.types import Clustering, IdArray, Selection
 
@@ -36,14 +36,14 @@ class Selections:
         record: names the table that holds them.
         certificate: of the round's result, as JSON values.
         packing_ids: rows of its packing, where they are not the picks themselves.
-        outliers: ids that it left out, farthest first.
+        notes: what it says of itself for the manifest's footer.
     """
 
     picks: dict[str, Selection]
     record: Record
     certificate: Mapping[str, Any]
     packing_ids: IdArray | None
-    outliers: tuple[str, ...] = ()
+    notes: Mapping[str, Any]
 
 
 def select(
@@ -97,7 +97,6 @@ def select(
                 advance(1, "")
             certified = certify_selection(rows, found[SELECTED], seed=seed)
             exchange = rows.last_exchange
-        outliers = found[SELECTED].outliers
         attempt = new_attempt()
         packing = certified.packing_ids
         if packing is not None:
@@ -113,7 +112,7 @@ def select(
             file=file,
             certificate=certified.certificate.to_json(),
             exchange=asdict(exchange),
-            outliers=[] if outliers is None else outliers.tolist(),
+            notes=selection_notes(found[SELECTED]),
         )
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")
@@ -123,7 +122,7 @@ def select(
         record,
         record["certificate"],
         _packing(stage, inputs, context),
-        tuple(record.get("outliers", ())),
+        record["notes"],
     )
 
 

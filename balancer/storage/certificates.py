@@ -12,7 +12,7 @@ footer names with its sha256:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from balancer.types import IdArray
 
 CERTIFICATE_KEY = "certificate"
 EXCLUDED_KEY = "excluded"
-OUTLIERS_KEY = "outliers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +103,19 @@ def certificate_footer(
     return {CERTIFICATE_KEY: {**certificate, "packing": facts}}
 
 
-def write_constraints(
-    store: Store, manifest_uri: str, exclude: IdArray, outliers: Sequence[str]
-) -> dict[str, Any]:
+def write_excluded(store: Store, manifest_uri: str, exclude: IdArray) -> dict[str, Any]:
     """Write the excluded ids beside the manifest-to-be; return the footer's facts.
 
-    So that a manifest can be checked against the rows it was picked from without the list that the
-    configuration named. The footer has the keys `excluded`, naming the table as `certificate` does
-    its packing, and `outliers`, a list of ids; neither where there are none.
+    So that a manifest can be checked against the rows it was picked from, without the list that the
+    configuration named. The footer's key `excluded` names the table as `certificate` its packing.
 
     Raises:
         StorageError: the store refuses or fails.
     """
-    facts: dict[str, Any] = {}
-    if len(exclude):
-        folder = store.absolute(manifest_uri).rpartition("/")[0]
-        facts[EXCLUDED_KEY] = asdict(write_packing(store, folder, exclude, kind="excluded"))
-    if outliers:
-        facts[OUTLIERS_KEY] = list(outliers)
-    return facts
+    if len(exclude) == 0:
+        return {}
+    folder = store.absolute(manifest_uri).rpartition("/")[0]
+    return {EXCLUDED_KEY: asdict(write_packing(store, folder, exclude, kind="excluded"))}
 
 
 def write_certificate(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from balancer.errors import DataError
-from balancer.storage.certificates import EXCLUDED_KEY, OUTLIERS_KEY
+from balancer.storage.certificates import EXCLUDED_KEY
 from balancer.storage.filesystem import Store
 from balancer.types import IdArray
 from balancer.verification.claims import Claims, FileClaim
@@ -100,7 +100,7 @@ def check_included(
 
 def outliers_of(facts: Mapping[str, Any]) -> list[str]:
     """Return the ids that the footer says were left out."""
-    named = facts.get(OUTLIERS_KEY) or []
+    named = facts.get("outliers") or []
     return [str(tile_id) for tile_id in named] if isinstance(named, list) else []
 
 

@@ -80,7 +80,7 @@ class TestEveryStrategy:
     def test_impossible_inclusions(self, strategy: Strategy) -> None:
         with pytest.raises(ValueError, match=r"among the rows to pick from; none is not"):
             run(strategy, Constraints(include=np.array(["none"])))
-        with pytest.raises(ValueError, match="both included and excluded; '007' is"):
+        with pytest.raises(ValueError, match="both included and excluded; '003' is"):
             run(strategy, Constraints(include=INCLUDE, exclude=IDS[:9]))
         with pytest.raises(ValueError, match=r"budget of 3; got 4, and '499' is the first too"):
             run(strategy, Constraints(include=INCLUDE), budget=3)
@@ -102,7 +102,7 @@ class TestEveryStrategy:
 
 
 @pytest.mark.parametrize("strategy", ["random", "per-cluster", "hybrid"])
-@pytest.mark.parametrize("num_included", [4, 30, 40])
+@pytest.mark.parametrize("num_included", [4, 12])
 def test_weights_add_up_to_the_rows(strategy: Strategy, num_included: int) -> None:
     include = IDS[np.random.default_rng(0).permutation(len(IDS))[:num_included]]
     picked, _ = run(strategy, Constraints(include=include))
@@ -169,9 +169,7 @@ class TestFarthestPoint:
                 points, config, ids=ids, normalize=False, constraints=Constraints(include=include)
             )
             found = certify().certificate
-            best = optimum(
-                points, 4, included=include.astype(int).tolist(), num_outliers=outliers
-            )
+            best = optimum(points, 4, included=include.astype(int).tolist(), num_outliers=outliers)
             assert found.lower_bound <= best * (1 + 1e-6)
             assert best <= found.radius * (1 + 1e-6)
 
@@ -220,7 +218,10 @@ class TestQuality:
 @pytest.mark.parametrize("key", ["include", "exclude", "quality_column"])
 def test_a_name_alone_is_refused_on_arrays(key: str) -> None:
     with pytest.raises(ValueError, match=f"what {key} names must be given as Constraints"):
-        run("farthest-point", Constraints(), **{key: "a.txt"})
+        select(
+            POINTS,
+            SelectionConfig.model_validate({"budget": 5, "strategy": "farthest-point", key: "a"}),
+        )
 
 
 def test_every_strategy_is_in_the_configuration() -> None:
