@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from balancer.config import SelectionConfig
+from balancer.report.certificate import read_guarantee
 from balancer.report.content import (
     Audit,
     Provenance,
@@ -103,6 +104,7 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
         class_sizes=class_sizes(tiles, random_class_counts(measures)) if last else None,
         projection=projection(run, tiles, last) if last else None,
         coordinates=coordinates(tiles),
+        guarantee=read_guarantee(request.strategy, run.read_certificate(last)) if last else None,
         created=created,
     )
 
