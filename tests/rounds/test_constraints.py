@@ -22,10 +22,14 @@ from tests.data.certified import DIM, made_embeddings, rewrite
 from tests.data.tiny_runs import finish, frozen
 
 
-def request(folder: Path, **selection: Any) -> EmbeddingsRequest:  # noqa: ANN401 - fields
+def request(
+    folder: Path,
+    hole: float = np.nan,
+    **selection: Any,  # noqa: ANN401 - fields
+) -> EmbeddingsRequest:
     """Write embeddings with a column `q` and lists; return what selects from them."""
     ids, points = made_embeddings()
-    points[50] = np.nan  # excluded below
+    points[50] += hole  # excluded below
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), DIM)
     quality = np.linspace(1, 5, len(ids))
     table = pa.table({"tile_id": ids.tolist(), "embedding": vectors, "q": quality})
@@ -79,7 +83,7 @@ class TestForgeries:
         ],
     )
     def test_are_found(self, tmp_path: Path, change: Any, check: str) -> None:  # noqa: ANN401 - any edit
-        select_embeddings(request(tmp_path, strategy="farthest-point", num_outliers=6))
+        select_embeddings(request(tmp_path, 9.0, strategy="farthest-point", num_outliers=6))
         rewrite(tmp_path / "manifest.parquet", change)
         report = verify_manifest(Store(), str(tmp_path / "manifest.parquet"))
         assert not report.verified

@@ -1,4 +1,4 @@
-"""Keys that underflow float32: the engine and the exchange agree with the plain scan all the same."""
+"""Keys that underflow float32: engine and exchange agree with the plain scan all the same."""
 
 from __future__ import annotations
 
