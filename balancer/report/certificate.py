@@ -65,7 +65,7 @@ def explain(found: Guarantee) -> list[str]:
     lines = [
         "The covering radius is the greatest distance from a tile to the picked tile nearest to "
         "it: at 100 % of all tiles, at 99 % the farthest hundredth is not counted. Smaller is "
-        "better: nothing in the archive is far from something picked."
+        "better: it bounds how far anything in the archive is from something picked."
     ]
     if found.radius == 0:
         lines.append(
@@ -112,6 +112,7 @@ def budget_curve(found: Guarantee) -> Picture | None:
     )
     canvas.axes.fill_between(sizes, bounds, radii, color=SELECTED, alpha=0.12, linewidth=0)
     canvas.axes.set_xscale("log")
+    canvas.axes.xaxis.set_major_formatter("{x:,.0f}")
     canvas.axes.set_ylim(bottom=0)
     canvas.label("tiles picked", "distance in the embedding")
     canvas.legend_below(1)
