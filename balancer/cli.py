@@ -101,7 +101,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     ] = 0.5,
     coreset_rows: Annotated[
         int | None,
-        typer.Option(help="For composable-epsilon: most rows a shard sends; no limit when absent."),
+        typer.Option(help="For composable-epsilon: most rows a shard sends."),
     ] = None,
     include: Annotated[
         str | None, typer.Option(help="File with ids to pick in any case: text, CSV or Parquet.")

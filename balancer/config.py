@@ -188,7 +188,7 @@ class SelectionConfig(Section):
     epsilon: Annotated[Number, Field(gt=0)] = 0.5
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
-    """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
+    """For `composable-epsilon`: most rows a shard sends; when absent, all shards together 1 GiB."""
     include: Uri | None = None
     """File with the ids of tiles that must be picked: text, CSV or Parquet, column `tile_id`."""
     exclude: Uri | None = None
