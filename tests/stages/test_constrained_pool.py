@@ -36,7 +36,7 @@ from tests.stages.test_pool import (
     write_shards,
 )
 
-INCLUDE = IDS[[299, 3, 250]]
+INCLUDE = IDS[[298, 3, 251]]
 EXCLUDE = np.concatenate([IDS[5:300:7], ["of another archive"]])
 QUALITY = np.random.default_rng(4).uniform(0.3, 2, len(IDS))
 
