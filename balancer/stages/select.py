@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
-from balancer.errors import DataError
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
 from balancer.selection.strategies import Settings, run_strategy
+from balancer.stages.constraints import check_pool
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
 from balancer.storage.ledger import Record, StageLedger, new_attempt
-from balancer.storage.selections import read_selections, selections_table
+from balancer.storage.selections import read_selections, selection_notes, selections_table
 from balancer.storage.tables import read_table, write_table
 from balancer.types import Clustering, IdArray, Selection
 
@@ -36,12 +36,14 @@ class Selections:
         record: names the table that holds them.
         certificate: of the round's result, as JSON values.
         packing_ids: rows of its packing, where they are not the picks themselves.
+        notes: what it says of itself for the manifest's footer.
     """
 
     picks: dict[str, Selection]
     record: Record
     certificate: Mapping[str, Any]
     packing_ids: IdArray | None
+    notes: Mapping[str, Any]
 
 
 def select(
@@ -53,15 +55,9 @@ def select(
     names, `random` with a number for each repeat. The record names the table that holds them.
 
     Raises:
-        DataError: fewer tiles could be embedded than the budget asks for.
+        DataError: fewer tiles could be embedded than the budget asks for, or not all included ones.
     """
     config = context.config
-    if budget > pool.num_rows:
-        raise DataError(
-            f"selection.budget must not exceed the tiles that could be embedded ({pool.num_rows}); "
-            f"got {budget}. Lower the budget, or mend the tiles that the quarantine tables of the "
-            f"embed stage list."
-        )
     inputs = digest_json(
         [
             clustering.fingerprint,
@@ -70,11 +66,13 @@ def select(
             config.seed,
             list(config.measures.compare),
             config.measures.compare_repeats,
+            *([context.lists.fingerprint()] if len(context.lists) else []),
         ]
     )
     stage = context.ledger.stage(f"{context.round_name(round_index)}/{SELECT}")
     record = stage.completed("selections", inputs)
     if record is None:
+        check_pool(context, pool, budget)
         rows = pool.with_clustering(clustering)
         seed = derive_seed(config.seed, SELECT)
         plans: dict[str, tuple[Strategy, int]] = {SELECTED: (config.selection.strategy, seed)}
@@ -89,7 +87,11 @@ def select(
             f"select round {round_index}", len(plans), "selections"
         ) as advance:
             for name, (strategy, own_seed) in plans.items():
-                settings = Settings.of(config.selection, own_seed, clustering)
+                settings = Settings.of(
+                    config.selection, own_seed, clustering, include=context.lists.include
+                )
+                if name != SELECTED:
+                    settings = settings.for_comparison(strategy)
                 picked = run_strategy(strategy, rows, budget, settings)
                 found[name] = _with_clusters(rows, clustering, picked)
                 advance(1, "")
@@ -110,12 +112,17 @@ def select(
             file=file,
             certificate=certified.certificate.to_json(),
             exchange=asdict(exchange),
+            notes=selection_notes(found[SELECTED]),
         )
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
     return Selections(
-        read_selections(table), record, record["certificate"], _packing(stage, inputs, context)
+        read_selections(table),
+        record,
+        record["certificate"],
+        _packing(stage, inputs, context),
+        record["notes"],
     )
 
 

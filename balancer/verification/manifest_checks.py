@@ -24,8 +24,11 @@ _TEXTS = (
     "id_column",
     "vector_column",
     "config.selection.strategy",
+    "config.selection.include",
+    "config.selection.exclude",
+    "config.selection.quality_column",
 )
-_OBJECTS = ("config", "config.embedding", "config.selection")
+_OBJECTS = ("config", "config.embedding", "config.selection", "excluded")
 
 
 def check_footer(facts: Mapping[str, Any]) -> Check:
@@ -42,10 +45,12 @@ def check_footer(facts: Mapping[str, Any]) -> Check:
 def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | None, Check]:
     """Check the reasons of the picks against the footer's strategy; return the strategy.
 
-    Hybrid with nothing but global picks is farthest-point, and its reasons say so.
+    Hybrid with nothing but global picks is farthest-point, and its reasons say so. Included tiles
+    have a reason of their own, whatever the strategy.
     """
     name, stated = "strategy", _inside(facts, "config.selection.strategy")
     reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
+    reasons -= {"include"}
     only = next(iter(reasons)) if len(reasons) == 1 else None
     if stated is None and only not in STRATEGIES:
         return None, skipped(name, "the footer names none, nor do the reasons")
@@ -53,7 +58,7 @@ def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | Non
         return only, passed(name, f"{only}, by the reasons")
     if stated not in STRATEGIES:
         return stated, failed(name, f"must be one of {', '.join(STRATEGIES)}; got {stated!r}")
-    if only != stated:
+    if only != stated and reasons:
         said = ", ".join(sorted(reasons))
         return stated, failed(name, f"every reason must be of {stated}, as the footer says; "
                                     f"they are of {said}")  # fmt: skip
