@@ -82,7 +82,7 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     request = _request(run, config)
     num_picked = int(tiles.picked.sum())
     measures = last["measures"] if last else {}
-    warnings = [*(last["warnings"] if last else ()), _not_embedded(tiles) if last else ""]
+    warnings = [*(last["warnings"] if last else ()), _not_embedded(tiles, last) if last else ""]
     return ReportContent(
         title=run_uri.rstrip("/").rpartition("/")[2] or run_uri,
         request=request,
@@ -152,8 +152,9 @@ def _stopped(run: RunFiles, asked: int) -> str:
     return f"not finished: {done} of {asked} rounds done"
 
 
-def _not_embedded(tiles: TileTable) -> str:
-    left = int((tiles.cluster < 0).sum())
+def _not_embedded(tiles: TileTable, last: Record) -> str:
+    dropped = last.get("near_duplicates", {}).get("near_duplicates", 0)
+    left = int((tiles.cluster < 0).sum()) - int(dropped)
     if left == 0:
         return ""
     return (

@@ -20,9 +20,10 @@ from balancer.rounds.state import (
 from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.context import RunContext
+from balancer.stages.deduplicate import deduplicate, with_counts
 from balancer.stages.embed import embed_archive
 from balancer.stages.measure import measure
-from balancer.stages.pool import open_pool
+from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
 from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
@@ -33,7 +34,7 @@ from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.storage.sources import SourceShard
 from balancer.storage.uris import lies_inside
-from balancer.types import RoundState
+from balancer.types import EmbeddingShard, RoundState
 from balancer.version import __version__
 
 FINAL = "final"
@@ -157,9 +158,10 @@ def run_round(
         context, catalog, index, previous=state.encoder, manifest=state.manifest
     )
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
-    made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
     normalize = config.embedding.normalize
-    with open_pool(context.store, shards, normalize=normalize) as pool:
+    near = deduplicate(context, catalog, shards, index, budget=budget)
+    made_of = digest_json([[shard.shard_id, shard.sha256] for shard in near.shards])
+    with open_pool(context.store, near.shards, normalize=normalize) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters
@@ -167,13 +169,13 @@ def run_round(
         assignments = assign_tiles(context, pool, index, clustering)
         chosen = select(context, pool, clustering, budget, index)
         selections = chosen.picks
-        if reference is None:
-            wanted = config.measures.reference_clusters or num_clusters
-            frozen, record = cluster(
-                context, pool, index, embeddings=made_of, num_clusters=wanted, kind=REFERENCE
-            )
-            reference = Reference(shards, frozen, record)
+        if reference is None and near.facts is None:
+            reference = _make_reference(context, pool, shards, num_clusters)
+    if reference is None:  # measures look at all tiles, near-duplicates too
+        with open_pool(context.store, shards, normalize=normalize) as pool:
+            reference = _make_reference(context, pool, shards, num_clusters)
     rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])
+    rows = with_counts(context, near, rows)
     manifest = publish(
         context,
         selections[SELECTED],
@@ -183,7 +185,8 @@ def run_round(
             "input_fingerprint": catalog.fingerprint,
             "encoder_fingerprint": trained.encoder.fingerprint,
             "clustering_fingerprint": clustering.fingerprint,
-        },
+        }
+        | ({} if near.facts is None else {"near_duplicates": dict(near.facts)}),
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
     )
@@ -214,8 +217,24 @@ def run_round(
         "history": list(trained.history),
         "health": dict(trained.health),
         "warnings": list(trained.warnings),
+        **near.to_json(context.ledger.relative),
     }
     return context.ledger.commit(context.round_name(index), payload)
+
+
+def _make_reference(
+    context: RunContext, pool: RayPool, shards: tuple[EmbeddingShard, ...], num_clusters: int
+) -> Reference:
+    """Cluster all embeddings of round 0: what every round is measured in."""
+    frozen, record = cluster(
+        context,
+        pool,
+        0,
+        embeddings=digest_json([[shard.shard_id, shard.sha256] for shard in shards]),
+        num_clusters=context.config.measures.reference_clusters or num_clusters,
+        kind=REFERENCE,
+    )
+    return Reference(shards, frozen, record)
 
 
 def _finish(context: RunContext, state: RoundState, reason: str, payload: Record) -> RunResult:

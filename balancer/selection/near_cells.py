@@ -2,8 +2,8 @@
 
 A row is compared with the rows of its own cell. So that a pair on both sides of a border is found
 too, a row also visits the cells that could hold a row within `reach` of it. For a row x of cell a
-let f(x) = |x - b|^2 - |x - a|^2 for the centroids a and b. A row y of cell b has f(y) <= 0, and f is
-linear with slope 2 |a - b|, so |x - y| <= reach gives f(x) <= 2 reach |a - b|: x lies within
+let f(x) = |x - b|^2 - |x - a|^2 for the centroids a and b. A row y of cell b has f(y) <= 0, and f
+is linear with slope 2 |a - b|, so |x - y| <= reach gives f(x) <= 2 reach |a - b|: x lies within
 `reach` of the plane between the two. That is implied by the usual condition
 |x - b| <= |x - a| + 2 reach and holds for fewer rows. Of the two rows of such a pair one visits the
 other's cell, that of the smaller cell, so each pair is found once.

@@ -17,10 +17,9 @@ import numpy as np
 
 from balancer.config import DeduplicateConfig
 from balancer.seeding import hash_ids
-from balancer.selection.greedy_net import Net, Units, decide
+from balancer.selection.greedy_net import decide
 from balancer.selection.near_blocks import Bucket, Drops, make_bucket, near_among, near_kept
 from balancer.selection.near_cells import (
-    Cells,
     Routes,
     default_num_cells,
     fit_cells,
@@ -152,7 +151,7 @@ def deduplicate(
         net.squared[ranks],
         order,
         net.pairs,
-        Effort(len(cells), 1 + len(routes.visitors) / max(1, len(points)), misses),
+        Effort(len(cells), len(bucket.ranks) / len(points), misses),
     )
 
 

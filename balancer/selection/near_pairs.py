@@ -235,7 +235,7 @@ def _count_proposed(products: FloatArray, needed: FloatArray, half: FloatArray) 
 
 
 @numba.njit(cache=True, parallel=True)
-def _measure_proposed(
+def _measure_proposed(  # noqa: PLR0913 - numba compiles plain arrays
     products: FloatArray,
     needed: FloatArray,
     half: FloatArray,
@@ -257,7 +257,7 @@ def _measure_proposed(
 
 
 @numba.njit(cache=True, parallel=True)
-def _first_hit(
+def _first_hit(  # noqa: PLR0913 - numba compiles plain arrays
     products: FloatArray,
     needed: FloatArray,
     half: FloatArray,
