@@ -166,8 +166,8 @@ def _decide_again(
         value = config.threshold if by_similarity else config.distance
         raise ConfigError(
             f"The {word} the floor of {before['floor']:g} that {request.uri} was made with, "
-            f"because no other pairs were listed; got {value:g}. Deduplicate the embeddings again with "
-            f"another --floor."
+            f"because no other pairs were listed; got {value:g}. Deduplicate the embeddings again "
+            f"with another --floor."
         )
     order = np.concatenate([part["order"].to_numpy() for part in stored.parts])
     ids = np.concatenate([np.array(p["tile_id"].to_pylist(), np.str_) for p in stored.parts])

@@ -154,7 +154,6 @@ def near_among(
         TooManyPairsError: there are more than `most`.
     """
     parts: list[NearPairs] = []
-    left_over = most
     for left, right in _sides(unit):
         one = left if members is None else left.take(np.flatnonzero(_among(left.ranks, members)))
         other = (
@@ -165,9 +164,9 @@ def near_among(
             else right.take(np.flatnonzero(_among(right.ranks, members)))
         )
         if len(one) and len(other):
+            left_over = None if most is None else most - sum(map(len, parts))
             parts.append(near_pairs(one, other, limit, most=left_over))
-            left_over = None if left_over is None else left_over - len(parts[-1])
-    return merge_pairs(parts)
+    return check_pairs(parts, most)
 
 
 def merge_drops(parts: Sequence[Drops]) -> Drops:
@@ -198,7 +197,7 @@ def check_pairs(parts: Sequence[NearPairs], most: int | None) -> NearPairs:
         TooManyPairsError: there are more than `most`.
     """
     if most is not None and sum(map(len, parts)) > most:
-        raise TooManyPairsError(f"There are more than {most} near pairs.")
+        raise TooManyPairsError(f"More near pairs than the {most} that may be listed.")
     return merge_pairs(parts)
 
 

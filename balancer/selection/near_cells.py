@@ -149,7 +149,7 @@ def _measure_gaps(centroids: FloatArray, gaps: DoubleArray) -> None:
             gaps[a, b] = np.sqrt(np.float64(squared_distance(centroids[a], centroids[b])))
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _count_visits(
     products: FloatArray,
     others: DoubleArray,
@@ -159,7 +159,7 @@ def _count_visits(
     reach: float,
 ) -> IntArray:
     counts = np.zeros(products.shape[0], np.int64)
-    for i in numba.prange(products.shape[0]):
+    for i in range(products.shape[0]):
         count = 0
         gap = gaps[home[i]]
         for b in range(home[i] + 1, products.shape[1]):
@@ -168,14 +168,14 @@ def _count_visits(
     return counts
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _list_visits(
     routing: tuple[FloatArray, DoubleArray, DoubleArray, IntArray, DoubleArray, float],
     ends: IntArray,
     places: IntArray,
 ) -> None:
     products, others, bound, home, gaps, reach = routing
-    for i in numba.prange(products.shape[0]):
+    for i in range(products.shape[0]):
         at = ends[i - 1] if i else 0
         gap = gaps[home[i]]
         for b in range(home[i] + 1, products.shape[1]):

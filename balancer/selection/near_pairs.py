@@ -133,7 +133,7 @@ def near_pairs(
             ends = np.cumsum(_count_proposed(products, needed, half))
             total += int(ends[-1])
             if most is not None and total > most:
-                raise TooManyPairsError(f"There are more than {most} near pairs.")
+                raise TooManyPairsError(f"More near pairs than the {most} that may be listed.")
             one = np.empty(ends[-1], np.int64)
             other = np.empty(ends[-1], np.int64)
             squared = np.empty(ends[-1], np.float32)
@@ -223,10 +223,10 @@ def _propose(
     return points @ others.T, needed, half
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _count_proposed(products: FloatArray, needed: FloatArray, half: FloatArray) -> IntArray:
     counts = np.zeros(products.shape[0], np.int64)
-    for i in numba.prange(products.shape[0]):
+    for i in range(products.shape[0]):
         count = 0
         for j in range(products.shape[1]):
             count += products[i, j] >= needed[i] + half[j]
@@ -234,7 +234,7 @@ def _count_proposed(products: FloatArray, needed: FloatArray, half: FloatArray) 
     return counts
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _measure_proposed(  # noqa: PLR0913 - numba compiles plain arrays
     products: FloatArray,
     needed: FloatArray,
@@ -245,7 +245,7 @@ def _measure_proposed(  # noqa: PLR0913 - numba compiles plain arrays
     places: tuple[IntArray, IntArray],
     squared: FloatArray,
 ) -> None:
-    for i in numba.prange(products.shape[0]):
+    for i in range(products.shape[0]):
         at = ends[i - 1] if i else 0
         if at < ends[i]:
             for j in range(products.shape[1]):
@@ -256,7 +256,7 @@ def _measure_proposed(  # noqa: PLR0913 - numba compiles plain arrays
                     at += 1
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _first_hit(  # noqa: PLR0913 - numba compiles plain arrays
     products: FloatArray,
     needed: FloatArray,
@@ -268,7 +268,7 @@ def _first_hit(  # noqa: PLR0913 - numba compiles plain arrays
     hit: IntArray,
     squared: FloatArray,
 ) -> None:
-    for i in numba.prange(products.shape[0]):
+    for i in range(products.shape[0]):
         hit[i] = -1
         for j in range(products.shape[1]):
             if ranks[1][j] >= ranks[0][i]:
