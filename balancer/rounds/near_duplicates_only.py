@@ -30,6 +30,7 @@ from balancer.storage.near_duplicate_tables import (
     num_near,
     pair_table,
     read_stored,
+    redecided,
     tile_table,
     write_near_table,
 )
@@ -187,16 +188,7 @@ def _decide_again(
     tables = []
     for part in stored.parts:
         ranks = part["order"].to_numpy()
-        kept_by = _names(by_rank, net.by[ranks])
-        changed = {
-            "kept": pa.array(kept_by == ""),
-            "kept_by": pa.array(kept_by.tolist(), pa.string(), mask=kept_by == ""),
-            "num_near_duplicates": pa.array(counts[ranks], pa.int64()),
-        }
-        table = part
-        for name, column in changed.items():
-            table = table.set_column(table.column_names.index(name), name, column)
-        tables.append(table)
+        tables.append(redecided(part, _names(by_rank, net.by[ranks]), counts[ranks]))
     pairs = [] if request.out.lower().endswith(".parquet") else _pair_tables(net.pairs, by_rank)
     _write(request, store, tables, pairs, facts)
     return facts

@@ -6,7 +6,7 @@ What is kept is written as embedding shards of the same form, so that clustering
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,13 +116,12 @@ def deduplicate(
     name = f"{context.round_name(round_index)}/{DEDUPLICATE}"
     stage = context.ledger.stage(name)
     done = stage.completed_all(inputs)
-    missing = [shard for shard in shards if shard.shard_id not in done]
+    missing = {shard.shard_id for shard in shards} - done.keys()
     if missing:
-        search, found = _find(context, catalog, shards, config, rows_per_bucket)
-        with context.reporter.task(
-            f"near-duplicates {round_index}", len(shards), "shards"
-        ) as advance:
-            for _ in _write(context, name, inputs, shards, search, found):
+        decided = _find(context, catalog, shards, config, rows_per_bucket)
+        task = f"near-duplicates {round_index}"
+        with context.reporter.task(task, len(missing), "shards") as advance:
+            for _ in _write(context, name, inputs, shards, missing, decided):
                 advance(1, "")
         done = stage.completed_all(inputs)
     records = tuple(done[shard.shard_id] for shard in shards)
@@ -189,10 +188,11 @@ def _write(
     name: str,
     inputs: str,
     shards: Sequence[EmbeddingShard],
-    search: ShardSearch,
-    found: Found,
+    missing: Container[str],
+    decided: tuple[ShardSearch, Found],
 ) -> Iterator[Record]:
     """Write every shard that is not recorded (`write_shard`)."""
+    search, found = decided
     config = context.config.selection.deduplicate
     assert config is not None
     facts = facts_of(config, found.net, found.effort)
@@ -200,6 +200,7 @@ def _write(
     arguments = [
         (context.ledger, name, inputs, shard, verdict, facts)
         for shard, verdict in zip(shards, verdicts, strict=True)
+        if shard.shard_id in missing
     ]
     for _, record in run_tasks(write_shard, arguments):
         yield record

@@ -22,7 +22,7 @@ from balancer.errors import DataError
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import FileRecord, read_table, write_table
 from balancer.storage.tile_metadata import NEAR_COLUMN
-from balancer.types import BoolArray, FloatArray, IdArray, IntArray
+from balancer.types import FloatArray, IdArray, IntArray
 
 FOOTER_KEY = "balancer"
 TILES, PAIRS = "tiles", "pairs"
@@ -76,6 +76,24 @@ def tile_table(
             NEAR_COLUMN: pa.array(num_near, pa.int64()),
         }
     )
+
+
+def redecided(table: pa.Table, kept_by: IdArray, num_near: IntArray) -> pa.Table:
+    """Return a table of tiles with other decisions.
+
+    Args:
+        table: from `tile_table`.
+        kept_by: (N,) empty where the tile is kept.
+        num_near: (N,) tiles dropped for this one.
+    """
+    columns = {
+        "kept": pa.array(kept_by == ""),
+        "kept_by": _texts(kept_by),
+        NEAR_COLUMN: pa.array(num_near, pa.int64()),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
 
 
 def pair_table(first: IdArray, second: IdArray, squared: FloatArray) -> pa.Table:
@@ -167,9 +185,3 @@ def num_near(num_rows: int, by: IntArray) -> IntArray:
     array([2, 0, 0])
     """
     return np.bincount(by[by >= 0], minlength=num_rows).astype(np.int64)
-
-
-def kept_rows(table: pa.Table) -> BoolArray:
-    """Return which tiles of a table are kept."""
-    kept: BoolArray = table["kept"].to_numpy()
-    return kept
