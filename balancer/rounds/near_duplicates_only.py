@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.distances import l2_normalize, require_finite
 from balancer.errors import ConfigError, DataError
 from balancer.selection.greedy_net import Net, net_of_pairs, semdedup_of_pairs

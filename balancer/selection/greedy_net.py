@@ -22,7 +22,7 @@ from typing import Protocol
 import numba
 import numpy as np
 
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.selection.near_blocks import Drops, check_pairs, merge_drops
 from balancer.selection.near_pairs import NearPairs
 from balancer.types import BoolArray, FloatArray, IntArray

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.seeding import hash_ids
 from balancer.selection.greedy_net import decide
 from balancer.selection.near_blocks import Bucket, Drops, make_bucket, near_among, near_kept

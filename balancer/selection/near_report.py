@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.selection.greedy_net import Net
 from balancer.selection.near_duplicates import Effort
 from balancer.types import FloatArray, IntArray

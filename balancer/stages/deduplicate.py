@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from balancer.config import DeduplicateConfig, digest_json
+from balancer.config import digest_json
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.errors import DataError
 from balancer.selection.near_order import order_seed
 from balancer.selection.near_pairs import TooManyPairsError

@@ -15,7 +15,7 @@ import numpy as np
 import ray
 
 from balancer.clustering.assignment import assign
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.errors import ConfigError
 from balancer.selection.greedy_net import Net, decide
 from balancer.selection.near_blocks import Drops, Plan, plan_buckets

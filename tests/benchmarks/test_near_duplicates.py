@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.distances import l2_normalize
 from balancer.seeding import hash_ids
 from balancer.selection.greedy_net import net_of_pairs

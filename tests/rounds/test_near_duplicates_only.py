@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from balancer.cli import main
-from balancer.config import DeduplicateConfig
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.distances import nearest_rows
 from balancer.selection.near_duplicates import deduplicate
 from tests.selection.near_data import near_rows

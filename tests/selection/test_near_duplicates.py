@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from balancer.clustering.assignment import assign
-from balancer.config import DeduplicateConfig, NearOrder
+from balancer.config_deduplicate import DeduplicateConfig, NearOrder
 from balancer.distances import distances_to, nearest_rows
 from balancer.seeding import hash_ids
 from balancer.selection.greedy_net import Net, greedy_net

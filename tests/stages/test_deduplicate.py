@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from balancer.config import Config, DeduplicateConfig
+from balancer.config import Config
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.config_file import build_config
 from balancer.errors import ConfigError, DataError
 from balancer.selection.arrays import prepare
