@@ -9,7 +9,7 @@ Rows are decided in batches of growing size. A batch is first compared with the 
 pairs are listed only among what is left of it. In a random order that graph is sparse when each
 batch is as large as all before it: after the first m of n rows, no undecided row has more than
 O(n / m log n) undecided neighbours (Blelloch, Fineman and Shun 2012, "Greedy sequential maximal
-independent set and matching are parallel on average", Lemma 3.1). So a million tiles of the same
+independent set and matching are parallel on average", section 3). So a million tiles of the same
 ocean cost a million comparisons and not their square.
 """
 
