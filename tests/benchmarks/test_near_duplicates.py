@@ -55,10 +55,15 @@ def spread_out(count: int) -> FloatArray:
     return l2_normalize(points)
 
 
+def tiles(count: int) -> FloatArray:
+    """Return embeddings of at most `count` of the 27,000 EuroSAT tiles."""
+    return eurosat(27_000)[:count].copy()
+
+
 DATA: dict[str, Callable[[], FloatArray]] = {
     "zipf clusters, planted": lambda: planted(ROWS),
     "no clusters, planted": lambda: spread_out(ROWS),
-    "eurosat": lambda: eurosat(27_000)[:ROWS].copy(),
+    "eurosat": lambda: tiles(ROWS),
 }
 
 
