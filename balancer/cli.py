@@ -150,6 +150,68 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
 
 @app.command()
 @stoppable()
+def dedup(  # noqa: PLR0913 - typer turns each option into an argument
+    embeddings: Annotated[
+        str,
+        typer.Argument(
+            help="A .npy matrix, a Parquet file or folder, or what dedup wrote with --floor."
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="A folder, or a .parquet file for the tiles alone.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Cosine similarity from which tiles are near-duplicates.")
+    ] = None,
+    distance: Annotated[
+        float | None, typer.Option(help="Or the distance up to which they are.")
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="Also list all pairs down to this, to change the threshold later."),
+    ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Do not look across the borders of cells.")
+    ] = False,
+    rule: Annotated[str, typer.Option(help="greedy, or semdedup for comparison.")] = "greedy",
+    order: Annotated[
+        str, typer.Option(help="Who is kept, for semdedup: random, hard or easy.")
+    ] = "random",
+    num_cells: Annotated[int | None, typer.Option(help="From the rows when absent.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order in which tiles are decided.")] = 0,
+    normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
+    id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
+    vector_column: Annotated[str, typer.Option(help="Parquet column of vectors.")] = "embedding",
+    endpoint_url: EndpointUrl = None,
+) -> None:
+    """Find near-duplicates among embeddings that you already have."""
+    from balancer.rounds.near_duplicates_only import DeduplicateRequest, deduplicate_embeddings
+    from balancer.selection.near_report import describe
+    from balancer.storage.filesystem import Store
+
+    request = DeduplicateRequest(
+        uri=embeddings,
+        out=out,
+        near={
+            "threshold": threshold,
+            "distance": distance,
+            "floor": floor,
+            "rule": rule,
+            "order": order,
+            "borders": "ignore" if approximate else None,
+            "num_cells": num_cells,
+        },
+        seed=seed,
+        normalize=normalize,
+        id_column=id_column,
+        vector_column=vector_column,
+    )
+    facts = deduplicate_embeddings(request, Store(StorageConfig(endpoint_url=endpoint_url)))
+    for line in describe(facts):
+        typer.echo(line)
+    typer.echo(f"tables: {out}")
+
+
+@app.command()
+@stoppable()
 def verify(
     manifest: Annotated[str, typer.Argument(help="Manifest, path or s3:// URI.")],
     embeddings: Annotated[

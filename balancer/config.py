@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from balancer.config_deduplicate import DeduplicateConfig
 from balancer.config_fields import Fraction, Number, PositiveInt, Section, Text, Triple, Uri
 from balancer.errors import ConfigError
 
@@ -197,6 +198,8 @@ class SelectionConfig(Section):
     """Metadata column of numbers above 0 that multiply the distances of farthest-point."""
     num_outliers: Annotated[int, Field(ge=0, le=MOST_OUTLIERS)] = 0
     """For `farthest-point`: leave out this many tiles that are farthest from all others."""
+    deduplicate: DeduplicateConfig | None = None
+    """Drop near-duplicates before clustering and selection; off when absent."""
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:
@@ -307,6 +310,16 @@ class Config(Section):
     convergence: ConvergenceConfig = ConvergenceConfig()
     ray: RayConfig = RayConfig()
     storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        near = self.selection.deduplicate
+        if near is not None and near.threshold is not None and not self.embedding.normalize:
+            raise ValueError(
+                "selection.deduplicate.threshold is a cosine similarity and needs "
+                "embedding.normalize: true. Give selection.deduplicate.distance instead"
+            )
+        return self
 
     def frozen_part(self) -> dict[str, Any]:
         """Return what defines the result: everything except where and on what it runs."""

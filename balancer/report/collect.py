@@ -85,7 +85,7 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     measures = last["measures"] if last else {}
     warnings = [
         *(last["warnings"] if last else ()),
-        _not_picked(tiles, _excludes(config)) if last else "",
+        _not_picked(tiles, last, _excludes(config)) if last else "",
     ]
     return ReportContent(
         title=run_uri.rstrip("/").rpartition("/")[2] or run_uri,
@@ -157,8 +157,9 @@ def _stopped(run: RunFiles, asked: int) -> str:
     return f"not finished: {done} of {asked} rounds done"
 
 
-def _not_picked(tiles: TileTable, excludes: bool) -> str:
-    left = int((tiles.cluster < 0).sum())
+def _not_picked(tiles: TileTable, last: Record, excludes: bool) -> str:
+    dropped = last.get("near_duplicates", {}).get("near_duplicates", 0)
+    left = int((tiles.cluster < 0).sum()) - int(dropped)
     if left == 0:
         return ""
     why = "is excluded by the configuration's list or could not" if excludes else "could not"

@@ -21,9 +21,10 @@ from balancer.stages.catalog import Catalog, build_catalog, check_sources, disco
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.constraints import check_catalog
 from balancer.stages.context import RunContext
+from balancer.stages.deduplicate import deduplicate, with_counts
 from balancer.stages.embed import embed_archive
 from balancer.stages.measure import measure
-from balancer.stages.pool import open_pool
+from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
 from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
@@ -35,7 +36,7 @@ from balancer.storage.ledger import Ledger, Record
 from balancer.storage.sources import SourceShard
 from balancer.storage.tile_lists import read_tile_lists
 from balancer.storage.uris import lies_inside
-from balancer.types import RoundState
+from balancer.types import EmbeddingShard, RoundState
 from balancer.version import __version__
 
 FINAL = "final"
@@ -164,13 +165,14 @@ def run_round(
     )
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
     exclude = context.lists.exclude
-    parts = [[shard.shard_id, shard.sha256] for shard in shards]
+    near = deduplicate(context, catalog, shards, index, budget=budget)
+    parts = [[shard.shard_id, shard.sha256] for shard in near.shards]
     made_of = digest_json([*parts, exclude.tolist()] if len(exclude) else parts)
     normalize = config.embedding.normalize
     column = config.selection.quality_column
     with open_pool(
         context.store,
-        shards,
+        near.shards,
         normalize=normalize,
         catalog=catalog.shards,
         columns=() if column is None else (column,),
@@ -183,13 +185,13 @@ def run_round(
         assignments = assign_tiles(context, pool, index, clustering)
         chosen = select(context, pool, clustering, budget, index)
         selections = chosen.picks
-        if reference is None:
-            wanted = config.measures.reference_clusters or num_clusters
-            frozen, record = cluster(
-                context, pool, index, embeddings=made_of, num_clusters=wanted, kind=REFERENCE
-            )
-            reference = Reference(shards, frozen, record)
+        if reference is None and near.facts is None:
+            reference = _make_reference(context, pool, shards, num_clusters)
+    if reference is None:  # measures look at all tiles, near-duplicates too
+        with open_pool(context.store, shards, normalize=normalize) as pool:
+            reference = _make_reference(context, pool, shards, num_clusters)
     rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])
+    rows = with_counts(context, near, rows)
     manifest = publish(
         context,
         selections[SELECTED],
@@ -199,7 +201,8 @@ def run_round(
             "input_fingerprint": catalog.fingerprint,
             "encoder_fingerprint": trained.encoder.fingerprint,
             "clustering_fingerprint": clustering.fingerprint,
-        },
+        }
+        | ({} if near.facts is None else {"near_duplicates": dict(near.facts)}),
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
         notes=chosen.notes,
@@ -233,8 +236,24 @@ def run_round(
         "history": list(trained.history),
         "health": dict(trained.health),
         "warnings": list(trained.warnings),
+        **near.to_json(context.ledger.relative),
     }
     return context.ledger.commit(context.round_name(index), payload)
+
+
+def _make_reference(
+    context: RunContext, pool: RayPool, shards: tuple[EmbeddingShard, ...], num_clusters: int
+) -> Reference:
+    """Cluster all embeddings of round 0: what every round is measured in."""
+    frozen, record = cluster(
+        context,
+        pool,
+        0,
+        embeddings=digest_json([[shard.shard_id, shard.sha256] for shard in shards]),
+        num_clusters=context.config.measures.reference_clusters or num_clusters,
+        kind=REFERENCE,
+    )
+    return Reference(shards, frozen, record)
 
 
 def _finish(context: RunContext, state: RoundState, reason: str, payload: Record) -> RunResult:

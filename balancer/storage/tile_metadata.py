@@ -17,7 +17,9 @@ MANIFEST_COLUMNS = (
     "tile_id", "uri", "member", "offset", "num_bytes", "sha256", "shard", "rank", "cluster",
     "distance", "weight", "reason", "round",
 )  # fmt: skip
-RESERVED_COLUMNS = frozenset(CATALOG_COLUMNS) | frozenset(MANIFEST_COLUMNS)
+NEAR_COLUMN = "num_near_duplicates"
+"""Of a manifest made without near-duplicates: how many of them each row stands for."""
+RESERVED_COLUMNS = frozenset(CATALOG_COLUMNS) | frozenset(MANIFEST_COLUMNS) | {NEAR_COLUMN}
 
 
 def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:

@@ -192,7 +192,8 @@ def _of_run(store: Store, run: Run, *, normalize: bool) -> Embeddings | None:
             encoder,
             entry["sha256"],
         )
-        for entry in run.commit["embeddings"]
+        # Without near-duplicates the picks are from fewer rows than were embedded.
+        for entry in (run.commit.get("selected_from") or run.commit["embeddings"])
     )
     for shard in shards:
         _require(store, shard.uri, f"the run's {run.round_name}")
