@@ -155,8 +155,8 @@ class ShardSearch:
             dropped, kept = self.names(order[[lost[0], net.by[lost[0]]]]).tolist()
             raise DataError(
                 f"Tiles of selection.include must not be near-duplicates of each other; "
-                f"{dropped!r} is one of {kept!r} ({len(lost)} in all). Take one off the list, or raise "
-                f"selection.deduplicate.threshold."
+                f"{dropped!r} is one of {kept!r} ({len(lost)} in all). Take one off the list, or "
+                f"raise selection.deduplicate.threshold."
             )
 
     def names(self, rows: IntArray) -> IdArray:
