@@ -6,9 +6,10 @@ rebuilt from the shards, except the farthest-point distances, which are rebuilt 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -172,6 +173,7 @@ class PoolWorker:
 
         With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
         """
+        started = time.perf_counter()
         if start == 0:
             self._shard = self._start(capacity, quality) if self._rows else None
             self._applied = 0
@@ -181,7 +183,8 @@ class PoolWorker:
         if self._shard is None:
             return nothing_to_offer()
         self._shard.apply(ids, vectors)
-        return self._shard.offer(room)
+        offer = self._shard.offer(room)
+        return replace(offer, seconds=time.perf_counter() - started)
 
     def _start(self, capacity: int, quality: Quality | None) -> ExchangeShard:
         weights = np.concatenate([squared_weights(part, quality) for part in self._columns])
