@@ -179,8 +179,10 @@ def test_semdedup_orders_a_cluster_by_its_centroid(order: NearOrder) -> None:
 def test_semdedup_with_and_without_a_floor() -> None:
     points, ids = near_rows()
     kept = [
-        deduplicate(points, ids, DeduplicateConfig(threshold=0.9, rule="semdedup", **more)).kept
-        for more in ({}, {"floor": 0.8})
+        deduplicate(
+            points, ids, DeduplicateConfig(threshold=0.9, rule="semdedup", floor=floor)
+        ).kept
+        for floor in (None, 0.8)
     ]
     assert kept[0].tolist() == kept[1].tolist()
     assert 0 < kept[0].sum() < len(ids)
