@@ -135,12 +135,52 @@ class Quota:
     """How many rows each cluster gives.
 
     Attributes:
-        counts: (K,) int64, `counts <= sizes`; sums to the budget less `shortfall`.
+        counts: (K,) int64, `counts <= sizes` (times the repeat limit, if there is one); sums to
+            the budget less `shortfall`.
         shortfall: budget that the clusters could not fill; 0 when there are enough rows.
     """
 
     counts: IntArray
     shortfall: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """The cells that quotas are kept in: a cluster, crossed with values of metadata columns.
+
+    Attributes:
+        columns: (A,) names of the columns; none when the cells are the clusters.
+        cluster: (S,) int64.
+        values: (S, A) text of each column's value; strata stand in order of (cluster, values).
+        sizes: (S,) int64 rows in each.
+    """
+
+    columns: tuple[str, ...]
+    cluster: IntArray
+    values: IdArray
+    sizes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What each stratum gives.
+
+    Attributes:
+        strata: with their sizes.
+        counts: (S,) int64 how often its rows are shown, in all; at most `repeats * sizes`.
+        rates: (S,) float64 weight of each of its rows: how often it is shown on average.
+        repeats: how often a row may be shown.
+        report: sentences about what could not be reached, and why; none when all was.
+    """
+
+    strata: Strata
+    counts: IntArray
+    rates: DoubleArray
+    repeats: int = 1
+    report: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +199,8 @@ class Selection:
         farthest_id: the tile at that distance.
         factor: how many times the optimal radius the selection's is at most, where its strategy
             guarantees that.
+        repeats: (n,) int64 how often a trainer should show each tile; None when once.
+        allocation: what each stratum gave, where the strategy has quotas.
     """
 
     tile_ids: IdArray
@@ -170,6 +212,8 @@ class Selection:
     radius: float | None = None
     farthest_id: str | None = None
     factor: float | None = None
+    repeats: IntArray | None = None
+    allocation: Allocation | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)
