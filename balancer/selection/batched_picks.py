@@ -16,25 +16,46 @@ from balancer.distances import squared_distance
 from balancer.selection.pick_loop import approximate
 from balancer.types import FloatArray, IntArray
 
-TINY = np.float64(1e-36)
+TINY = 1e-36
+"""Covers what underflows in float32."""
+EXACT = -1
 BIG_ROWS = 1 << 16
 """From this many rows on a cluster has all threads to itself (`farthest_point`)."""
 
 
 @numba.njit(cache=True)
 def _catch_up(
-    point: FloatArray, picks: FloatArray, seen: int, made: int, key: np.float32, floor: np.float32
-) -> tuple[int, np.float32]:
-    """Lower one row's key by the picks from `seen` on, until it is below `floor`."""
-    sure = 1.0 - 2.0 * (point.shape[0] + 8) * 2.0**-24
+    point: FloatArray,
+    picks: FloatArray,
+    state: tuple[int, int, np.float32],
+    made: int,
+    floor: np.float32,
+) -> tuple[int, int, np.float32]:
+    """Lower one row's key by the picks it has not seen, until it is below `floor`.
+
+    The state is (picks seen, nearest pick, key): while the nearest pick is known from float32
+    distances alone, the key is the upper end of its error; `EXACT` stands for a canonical key.
+    """
+    seen, nearest, key = state
+    error = 2.0 * (point.shape[0] + 8) * 2.0**-24
     for p in range(seen, made):
-        if np.float64(approximate(point, picks[p])) * sure - TINY <= key:
-            value = squared_distance(point, picks[p])
-            if value < key:
-                key = value
-                if key < floor:
-                    return p + 1, key
-    return made, key
+        near = np.float64(approximate(point, picks[p]))
+        if near * (1.0 - error) - TINY > key:
+            continue
+        upper = np.float32(near * (1.0 + error) + TINY)
+        if nearest == EXACT:
+            certain = upper < key
+        else:
+            certain = upper < key * (1.0 - 3.0 * error) - 2 * TINY
+        if certain:
+            nearest, key = p, upper
+        else:
+            if nearest != EXACT:
+                key = squared_distance(point, picks[nearest])
+            nearest, key = EXACT, min(key, squared_distance(point, picks[p]))
+        if key < floor:
+            return p + 1, nearest, key
+    return made, nearest, key
 
 
 @numba.njit(cache=True)
@@ -43,6 +64,7 @@ def _next_pick(
     ranks: IntArray,
     keys: FloatArray,
     seen: IntArray,
+    nearest: IntArray,
     picks: FloatArray,
     made: int,
 ) -> int:
@@ -51,18 +73,21 @@ def _next_pick(
     for i in range(keys.shape[0]):
         if keys[i] > keys[best]:
             best = i
-    seen[best], keys[best] = _catch_up(
-        points[best], picks, seen[best], made, keys[best], np.float32(-1)
-    )
-    floor = keys[best]
-    for i in range(keys.shape[0]):
-        if keys[i] < floor or i == best:
+    floor = np.float32(-1)
+    for turn in range(-1, keys.shape[0]):
+        i = best if turn < 0 else turn
+        if keys[i] < floor or keys[i] < 0 or (turn >= 0 and i == best):
             continue
-        if keys[i] > 0:  # 0 is exact
-            seen[i], keys[i] = _catch_up(points[i], picks, seen[i], made, keys[i], floor)
+        seen[i], nearest[i], keys[i] = _catch_up(
+            points[i], picks, (seen[i], nearest[i], keys[i]), made, floor
+        )
+        if keys[i] < floor:
+            continue
+        if nearest[i] != EXACT:
+            keys[i] = squared_distance(points[i], picks[nearest[i]])
+            nearest[i] = EXACT
         if keys[i] > floor or (keys[i] == floor and ranks[i] < ranks[best]):
-            best = i
-            floor = keys[i]
+            best, floor = i, keys[i]
     return best
 
 
@@ -79,11 +104,12 @@ def _pick_cluster(
         order[i] = ranks[rows[i]]
     keys = np.full(count, np.inf, np.float32)
     seen = np.zeros(count, np.int64)
+    nearest = np.full(count, EXACT, np.int64)
     picks = np.empty((picked.shape[0], dim), np.float32)
     row = picked[0]
     for made in range(picked.shape[0]):
         if made:
-            row = _next_pick(own, order, keys, seen, picks, made)
+            row = _next_pick(own, order, keys, seen, nearest, picks, made)
         picked[made] = rows[row]
         squared[made] = keys[row]
         keys[row] = -1
