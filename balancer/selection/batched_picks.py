@@ -143,12 +143,10 @@ def _pick_bins(
     squared: FloatArray,
 ) -> None:
     for b in numba.prange(bins.shape[0] - 1):
-        _pick_bin(
-            points, rows, ranks, spans, dealt[bins[b] : bins[b + 1]], picked, squared
-        )
+        _pick_bin(points, rows, ranks, spans, dealt[bins[b] : bins[b + 1]], picked, squared)
 
 
-def pick_batch(  # noqa: PLR0913 - arrays of one kernel
+def pick_batch(
     points: FloatArray,
     ranks: IntArray,
     rows: IntArray,

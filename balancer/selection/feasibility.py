@@ -102,9 +102,7 @@ def _values(
         )
     if len(short) > MOST_LINES:
         rest = short[MOST_LINES:]
-        lines.append(
-            f"{axis.name}: {len(rest)} more values lack {missing[rest].sum():.0f} in all."
-        )
+        lines.append(f"{axis.name}: {len(rest)} more values lack {missing[rest].sum():.0f} in all.")
     return lines
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from balancer.config import Within
 from balancer.distances import distances_to, id_ranks
-from balancer.seeding import derive_seed
+from balancer.seeding import derive_seed, hash_numbers
 from balancer.selection.farthest_point import farthest_point, seeded_first
+from balancer.selection.medoids import medoids
 from balancer.selection.uniform import lowest_hashes
 from balancer.types import FloatArray, IdArray, IntArray
 
@@ -21,7 +22,8 @@ class ClusterPicks:
     Attributes:
         rows: (n,) int64 row numbers in the cluster's arrays.
         distances: (n,) float32: for farthest-point the distance to the cluster's picks before it
-            (NaN for the first), for nearest the distance to the centroid, for random NaN.
+            (NaN for the first), for nearest the distance to the centroid, for medoid that to the
+            mean of the pick's Voronoi cell, for random NaN.
     """
 
     rows: IntArray
@@ -37,7 +39,8 @@ def pick_in_cluster(
         points: (N, D) float32 rows of the cluster, in any order.
         ids: (N,) unique tile ids.
         count: at most N.
-        rule: `random`, `nearest` (to the centroid) or `farthest-point`.
+        rule: `random`, `nearest` (to the centroid), `farthest-point`, or `medoid`: farthest-point,
+            then each pick replaced by the row nearest the mean of its Voronoi cell.
         centroid: (D,) float32.
         seed: the cluster's own seed.
 
@@ -56,6 +59,9 @@ def pick_in_cluster(
         rows = np.lexsort((id_ranks(ids), squared))[:count]
         return ClusterPicks(rows, np.sqrt(squared[rows]))
     picks = farthest_point(points, count, first=seeded_first(ids, seed), ids=ids)
+    if rule == "medoid":
+        rows, squared = medoids(points, ids, picks.indices)
+        return ClusterPicks(rows, np.sqrt(squared))
     distances = picks.distances
     distances[0] = np.nan
     return ClusterPicks(picks.indices, distances)
@@ -80,6 +86,5 @@ def interleave(cluster: IntArray, position: IntArray, *, seed: int) -> IntArray:
     >>> interleave(np.array([0, 0, 1]), np.array([0, 1, 0]), seed=0)[2]
     np.int64(1)
     """
-    clusters = np.unique(cluster)
-    turn = np.array([derive_seed(seed, "turn", int(c)) for c in clusters], dtype=np.int64)
-    return np.lexsort((turn[np.searchsorted(clusters, cluster)], position)).astype(np.int64)
+    turn = hash_numbers(cluster, derive_seed(seed, "turn"))
+    return np.lexsort((turn, position)).astype(np.int64)

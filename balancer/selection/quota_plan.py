@@ -8,25 +8,28 @@ them (`controlled_rounding`), and what could not be reached is said (`feasibilit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from balancer.config import AxisRule, QuotasConfig
+from balancer.seeding import derive_seed
 from balancer.selection.controlled_rounding import round_to_margins
 from balancer.selection.feasibility import CLUSTERS, Axis, Limits, describe_shortfalls
 from balancer.selection.proportional_fitting import Margin, fit_margins
 from balancer.selection.quotas import Box, allocate, fill, limits
 from balancer.selection.strata import cluster_strata, count_strata, merge_strata
-from balancer.seeding import derive_seed
 from balancer.types import Allocation, Clustering, DoubleArray, IntArray, Strata
+
+T = TypeVar("T")
 
 
 class Countable(Protocol):
     """What counting needs of a pool; see `balancer.selection.pool.Pool.map_shards`."""
 
-    def map_shards(self, local: object, *arguments: object) -> list[Strata]:
+    def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
         """Return `local(rows, *arguments)` of every shard."""
 
 
@@ -76,9 +79,9 @@ def plan_quotas(
         return _allocation(strata, own.counts, own.box.high, [axis], own, budget, quotas)
     columns = tuple(quotas.axes)
     strata = merge_strata(pool.map_shards(count_strata, clustering.centroids, columns))
-    sizes = np.bincount(
-        strata.cluster, strata.sizes, minlength=clustering.num_clusters
-    ).astype(np.int64)
+    sizes = np.bincount(strata.cluster, strata.sizes, minlength=clustering.num_clusters).astype(
+        np.int64
+    )
     own = _cluster_shares(sizes, budget, quotas, seed, floors)
     total = int(own.counts.sum())
     axes = [_cluster_axis(own, sizes, strata.cluster, budget)]
@@ -105,9 +108,7 @@ def _cluster_shares(
     if (asked := int(low.sum())) > budget >= int(given.sum()):
         # What must be included stays; the floors above it share what is left.
         low = given + allocate(low - given, budget - int(given.sum()), seed=seed).counts
-        notes.append(
-            f"floor: {int(low.sum())} of {asked} reached, because the budget is {budget}."
-        )
+        notes.append(f"floor: {int(low.sum())} of {asked} reached, because the budget is {budget}.")
     counts = allocate(
         sizes,
         budget,

@@ -139,9 +139,7 @@ def limits(
     if floors is not None:
         low = np.broadcast_to(np.asarray(floors, np.int64), sizes.shape).copy()
     if len(sizes) and (low.min() < 0 or high.min() < 0):
-        raise ValueError(
-            f"Floors and caps must not be negative; got {min(low.min(), high.min())}."
-        )
+        raise ValueError(f"Floors and caps must not be negative; got {min(low.min(), high.min())}.")
     over = np.flatnonzero(low > high)
     if len(over):
         raise ValueError(

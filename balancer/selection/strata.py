@@ -29,9 +29,7 @@ def cluster_strata(sizes: IntArray) -> Strata:
     3
     """
     count = len(sizes)
-    return Strata(
-        (), np.arange(count), np.empty((count, 0), np.str_), np.asarray(sizes, np.int64)
-    )
+    return Strata((), np.arange(count), np.empty((count, 0), np.str_), np.asarray(sizes, np.int64))
 
 
 def count_strata(rows: ShardRows, centroids: FloatArray, columns: tuple[str, ...]) -> Strata:
@@ -126,7 +124,7 @@ def value_texts(values: NDArray[Any]) -> IdArray:
 
 
 def _text(value: object) -> str:
-    if value is None or value != value:  # noqa: PLR0124 - NaN is what differs from itself
+    if value is None or value != value:
         return NONE
     if isinstance(value, bool):
         return str(value).lower()

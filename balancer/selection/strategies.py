@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from balancer.clustering.assignment import assign
-from balancer.config import SelectionConfig, Strategy, Within
+from balancer.config import QuotasConfig, SelectionConfig, Strategy, Within
 from balancer.seeding import derive_seed
 from balancer.selection.coresets import finalize_coreset
 from balancer.selection.exchange import Picks
 from balancer.selection.per_cluster import interleave
-from balancer.selection.pool import Picked, Pool
-from balancer.selection.quotas import water_filling
-from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
+from balancer.selection.pool import Pool
+from balancer.selection.quota_plan import plan_quotas
+from balancer.types import Allocation, Clustering, FloatArray, IdArray, IntArray, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Settings:
         global_share: share of the budget that `hybrid` picks over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
+        quotas: how the clusters, and metadata columns, share the budget.
         clustering: needed by the strategies in `CLUSTERED`.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     clustering: Clustering | None = None
     epsilon: float = 0.5
     coreset_rows: int | None = None
+    quotas: QuotasConfig = QuotasConfig()
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
@@ -52,6 +54,7 @@ class Settings:
             clustering,
             config.epsilon,
             config.coreset_rows,
+            config.quotas,
         )
 
 
@@ -87,23 +90,38 @@ def select_farthest_point(pool: Pool, budget: int, settings: Settings) -> Select
     )
 
 
-def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection:
-    """Pick an equal number per cluster by water-filling, inside a cluster by `settings.within`.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The per-cluster part of a selection, in its order: picks with their strata and weights."""
 
-    The weight of a tile is its cluster's size over its cluster's picks. Ranks take the clusters in
-    turn, so that every prefix is balanced too.
+    allocation: Allocation
+    ids: IdArray
+    cluster: IntArray
+    distance: FloatArray
+    stratum: IntArray
+    repeats: IntArray | None
+
+
+def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by quotas per cluster (and metadata columns), inside a cluster by `settings.within`.
+
+    The weight of a tile is its stratum's size over how often the stratum's tiles are shown: with
+    equal quotas its cluster's size over its cluster's picks. Ranks take the strata in turn, so
+    that every prefix is balanced too. Where tiles may repeat, there are fewer rows than `budget`,
+    and their `repeats` add up to it.
     """
-    clustering = _clustering(settings, "per-cluster")
-    quota = water_filling(clustering.sizes, budget, seed=settings.seed)
-    picked = pool.pick_in_clusters(quota.counts, settings.within, settings.seed)
-    weights = clustering.sizes[picked.cluster] / quota.counts[picked.cluster]
-    order = interleave(picked.cluster, _positions(picked.cluster), seed=settings.seed)
-    return _selection(
-        picked.ids[order],
-        picked.cluster[order],
-        picked.distance[order],
-        weights[order],
-        f"per-cluster:{settings.within}",
+    found = _share_by_quotas(pool, budget, settings, settings.within, "per-cluster")
+    allocation = found.allocation
+    return replace(
+        _selection(
+            found.ids,
+            found.cluster,
+            found.distance,
+            (allocation.strata.sizes / np.maximum(1, allocation.counts))[found.stratum],
+            f"per-cluster:{settings.within}",
+        ),
+        repeats=found.repeats,
+        allocation=allocation,
     )
 
 
@@ -111,36 +129,72 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Pick most of the budget per cluster with farthest-point inside, the rest globally.
 
     The global part is farthest-point over the whole pool, given the per-cluster picks; its tiles
-    weigh 1, the others their cluster's remaining size over its per-cluster picks.
+    weigh 1, the others their stratum's rows over its per-cluster picks, less the rows that the
+    global part took of their cluster. Quotas hold for the per-cluster part; the rates of the
+    allocation count both parts.
     """
     clustering = _clustering(settings, "hybrid")
     num_global = round(settings.global_share * budget)
-    quota = water_filling(clustering.sizes, budget - num_global, seed=settings.seed)
-    picked = pool.pick_in_clusters(quota.counts, "farthest-point", settings.seed)
-    order = interleave(picked.cluster, _positions(picked.cluster), seed=settings.seed)
-    base = Picked(picked.ids[order], picked.cluster[order], picked.distance[order])
-    weights = clustering.sizes[base.cluster] / quota.counts[base.cluster]
-    if num_global == 0:
-        return _selection(base.ids, base.cluster, base.distance, weights, "hybrid:per-cluster")
     if num_global == budget:
         return select_farthest_point(pool, budget, settings)
-    given = Picks(base.ids, pool.vectors(base.ids), base.distance)
-    run = pool.farthest(num_global, given)
-    ids = run.picks.ids
+    base = _share_by_quotas(pool, budget - num_global, settings, "farthest-point", "hybrid")
+    allocation, strata = base.allocation, base.allocation.strata
+    # Repeated tiles leave fewer rows to pick from than the budget asks for.
+    num_global = min(num_global, pool.num_rows - len(base.ids))
+    if num_global:
+        given = Picks(base.ids, pool.vectors(base.ids), base.distance)
+        picks = pool.farthest(num_global, given).picks
+    else:
+        dim = clustering.centroids.shape[1]
+        nothing = np.empty(0, np.float32)
+        picks = Picks(np.empty(0, np.str_), np.empty((0, dim), np.float32), nothing)
     # Global picks are taken with certainty: each stands for itself, and the picks of its cluster
     # for the rest of it, so that the weights add up to the rows.
-    globally, _ = assign(run.picks.vectors, clustering.centroids)
-    rest = clustering.sizes - np.bincount(globally, minlength=clustering.num_clusters)
-    weights = rest[base.cluster] / quota.counts[base.cluster]
-    distances = np.sqrt(run.picks.keys)
+    globally = (
+        assign(picks.vectors, clustering.centroids)[0] if num_global else np.empty(0, np.int64)
+    )
+    taken = np.bincount(globally, minlength=clustering.num_clusters)
+    share = taken / np.maximum(1, clustering.sizes)
+    rest = strata.sizes * (1 - share[strata.cluster])
+    weights = (rest / np.maximum(1, allocation.counts))[base.stratum]
     reasons = ["hybrid:per-cluster"] * len(base.ids) + ["hybrid:farthest-point"] * num_global
+    repeats = base.repeats
     return Selection(
-        tile_ids=np.concatenate([base.ids, ids]),
+        tile_ids=np.concatenate([base.ids, picks.ids]),
         shard_ids=np.full(len(reasons), ""),
         cluster=np.concatenate([base.cluster, globally]),
-        distance=np.concatenate([base.distance, distances]),
+        distance=np.concatenate([base.distance, np.sqrt(picks.keys)]),
         weight=np.concatenate([weights, np.ones(num_global)]),
         reason=np.array(reasons),
+        repeats=None
+        if repeats is None
+        else np.concatenate([repeats, np.ones(num_global, np.int64)]),
+        allocation=replace(allocation, rates=allocation.rates + share[strata.cluster]),
+    )
+
+
+def _share_by_quotas(
+    pool: Pool, budget: int, settings: Settings, within: Within, strategy: str
+) -> Share:
+    clustering = _clustering(settings, strategy)
+    allocation = plan_quotas(pool, clustering, budget, settings.quotas, seed=settings.seed)
+    strata, counts = allocation.strata, allocation.counts
+    picked = pool.pick_in_clusters(np.minimum(counts, strata.sizes), within, settings.seed, strata)
+    positions = _positions(picked.stratum)
+    order = interleave(picked.stratum, positions, seed=settings.seed)
+    stratum = picked.stratum[order]
+    repeats = None
+    if allocation.repeats > 1:
+        # A stratum's first picks are shown once more than its last ones, where it does not divide.
+        each, more = np.divmod(counts, np.maximum(1, np.minimum(counts, strata.sizes)))
+        repeats = each[stratum] + (positions[order] < more[stratum])
+    return Share(
+        allocation,
+        picked.ids[order],
+        strata.cluster[stratum],
+        picked.distance[order],
+        stratum,
+        repeats,
     )
 
 

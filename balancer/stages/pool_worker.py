@@ -16,12 +16,22 @@ from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
-from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
+from balancer.seeding import hash_ids
 from balancer.selection.coresets import Coreset, local_coreset
 from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
-from balancer.selection.pool import Picked, concatenate_picked, pick_rows, rows_of
+from balancer.selection.farthest_point import seeded_first
+from balancer.selection.medoids import CellSums, Nearest, cell_nearest, cell_sums, voronoi_cells
+from balancer.selection.pool import rows_of
+from balancer.selection.strata import label_rows
+from balancer.selection.stratum_picks import (
+    Candidates,
+    PickPlan,
+    StratumPicks,
+    candidates,
+    pick_strata,
+)
 from balancer.selection.uniform import lowest_hashes
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
@@ -41,8 +51,17 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterRows:
-    """The rows of some clusters that one worker holds."""
+class Among:
+    """The rows of one stratum: the plan, what its labels are kept under, and the stratum."""
+
+    plan: PickPlan
+    key: str
+    stratum: int
+
+
+@dataclass(frozen=True, slots=True)
+class StratumRows:
+    """The rows of some strata that one worker holds."""
 
     labels: IntArray
     ids: IdArray
@@ -95,6 +114,7 @@ class PoolWorker:
         self._shard: ExchangeShard | None = None
         self._applied = 0
         self._nearest: list[FloatArray] = []
+        self._labels: tuple[str, IntArray] | None = None
 
     def extent(self) -> tuple[int, int, float]:
         """Return rows, dimension and greatest absolute coordinate."""
@@ -127,14 +147,24 @@ class PoolWorker:
         return merge_sums(parts) if parts else None
 
     def offer(
-        self, start: int, ids: IdArray, vectors: FloatArray, room: int, capacity: int
+        self,
+        start: int,
+        ids: IdArray,
+        vectors: FloatArray,
+        room: int,
+        capacity: int,
+        among: Among | None = None,
     ) -> Offer | Behind:
         """Apply picks number `start`, `start + 1`, ... and offer this worker's farthest rows.
 
-        With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
+        With `start` 0 the distances begin anew, over all rows or `among` those of one stratum. A
+        worker that was restarted answers `Behind`.
         """
         if start == 0:
-            self._shard = ExchangeShard(self._points, self._ids, capacity) if self._rows else None
+            mine, points = self._ids, self._points
+            if among is not None:
+                mine, points = self._stratum(among.plan, among.key, among.stratum)
+            self._shard = ExchangeShard(points, mine, capacity) if len(mine) else None
             self._applied = 0
         if self._applied != start:
             return Behind(self._applied)
@@ -164,56 +194,91 @@ class PoolWorker:
             return np.empty(0, np.str_), np.empty((0, 0), np.float32)
         return np.concatenate([ids for ids, _ in found]), np.concatenate([p for _, p in found])
 
-    def cluster_rows(
-        self, centroids: FloatArray, groups: Sequence[IntArray]
-    ) -> ClusterRows | list[ClusterRows]:
-        """Return this worker's rows of each group of clusters, one result per group."""
-        labels = [assign(points, centroids)[0] for _, points in self._rows]
+    def candidates(self, plan: PickPlan, key: str) -> Candidates | None:
+        """Return this worker's best rows of every stratum; None when it holds no rows."""
+        if not self._rows:
+            return None
+        return candidates(self._points, self._ids, self._stratum_labels(plan, key), plan)
+
+    def stratum_rows(
+        self, plan: PickPlan, key: str, groups: Sequence[IntArray]
+    ) -> StratumRows | list[StratumRows]:
+        """Return this worker's rows of each group of strata, one result per group."""
+        labels = self._stratum_labels(plan, key)
         results = []
         for group in groups:
-            chosen = [np.isin(part, group) for part in labels]
-            results.append(
-                ClusterRows(
-                    np.concatenate([part[c] for part, c in zip(labels, chosen, strict=True)])
-                    if labels
-                    else np.empty(0, np.int64),
-                    np.concatenate([ids[c] for (ids, _), c in zip(self._rows, chosen, strict=True)])
-                    if labels
-                    else np.empty(0, np.str_),
-                    np.concatenate([p[c] for (_, p), c in zip(self._rows, chosen, strict=True)])
-                    if labels
-                    else np.empty((0, centroids.shape[1]), np.float32),
-                )
-            )
+            wanted = np.zeros(len(plan.strata) + 1, np.bool_)  # the last is for rows of no stratum
+            wanted[group] = True
+            rows = np.flatnonzero(wanted[labels])
+            results.append(StratumRows(labels[rows], self._ids[rows], self._points[rows]))
         return results[0] if len(results) == 1 else results
 
-    def pick_group(
+    def pick_group(self, plan: PickPlan, *parts: StratumRows) -> StratumPicks:
+        """Pick in each stratum of one group, from every worker's rows of it."""
+        parts = tuple(part for part in parts if len(part.ids))
+        return pick_strata(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            plan,
+        )
+
+    def lowest_hash(
+        self, plan: PickPlan, key: str, stratum: int
+    ) -> tuple[int, str, FloatArray] | None:
+        """Return hash, id and vector of this worker's first row of a stratum in random order."""
+        ids, points = self._stratum(plan, key, stratum)
+        if len(ids) == 0:
+            return None
+        seed = plan.seed_of(stratum)
+        row = seeded_first(ids, seed)
+        return int(hash_ids(ids[row : row + 1], seed)[0]), str(ids[row]), points[row]
+
+    def stratum_extent(self, plan: PickPlan, key: str, stratum: int) -> float:
+        """Return the greatest absolute coordinate of a stratum's rows here."""
+        _, points = self._stratum(plan, key, stratum)
+        return float(np.abs(points).max(initial=0.0))
+
+    def cell_sums(
         self,
-        centroids: FloatArray,
-        counts: IntArray,
-        rule: Within,
-        seed: int,
-        *parts: ClusterRows,
-    ) -> Picked:
-        """Pick `counts[k]` rows of each cluster k of one group, from every worker's rows of it."""
-        labels = np.concatenate([part.labels for part in parts])
-        ids = np.concatenate([part.ids for part in parts])
-        points = np.concatenate([part.points for part in parts])
-        picked = []
-        for cluster in np.unique(labels):
-            rows = np.flatnonzero(labels == cluster)
-            picked.append(
-                pick_rows(
-                    np.ascontiguousarray(points[rows]),
-                    ids[rows],
-                    int(counts[cluster]),
-                    rule=rule,
-                    cluster=int(cluster),
-                    centroid=centroids[cluster],
-                    seed=seed,
+        plan: PickPlan,
+        key: str,
+        stratum: int,
+        picks: tuple[IdArray, FloatArray],
+        exponent: int,
+    ) -> CellSums:
+        """Add up a stratum's rows here by the Voronoi cells of its picks."""
+        ids, points = self._stratum(plan, key, stratum)
+        return cell_sums(points, ids, picks[1], picks[0], exponent)[0]
+
+    def cell_nearest(
+        self,
+        plan: PickPlan,
+        key: str,
+        stratum: int,
+        picks: tuple[IdArray, FloatArray],
+        means: FloatArray,
+    ) -> Nearest:
+        """Return a stratum's rows here that are nearest to the means of the Voronoi cells."""
+        ids, points = self._stratum(plan, key, stratum)
+        cells = voronoi_cells(points, ids, picks[1], picks[0])
+        return cell_nearest(points, ids, cells, means)
+
+    def _stratum_labels(self, plan: PickPlan, key: str) -> IntArray:
+        """Return the stratum of each row, kept until another plan's are asked for."""
+        if self._labels is None or self._labels[0] != key:
+            parts = [
+                label_rows(
+                    ShardRows(ids, points, columns), assign(points, plan.centroids)[0], plan.strata
                 )
-            )
-        return concatenate_picked(picked)
+                for (ids, points), columns in zip(self._rows, self._columns, strict=True)
+            ]
+            self._labels = (key, np.concatenate([np.empty(0, np.int64), *parts]))
+        return self._labels[1]
+
+    def _stratum(self, plan: PickPlan, key: str, stratum: int) -> tuple[IdArray, FloatArray]:
+        rows = np.flatnonzero(self._stratum_labels(plan, key) == stratum)
+        return self._ids[rows], self._points[rows]
 
     def write_assignments(
         self, ledger: Ledger, stage: str, inputs: str, centroids: FloatArray
