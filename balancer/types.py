@@ -101,11 +101,13 @@ class ShardRows:
         points: (N, D) float32.
         columns: (N,) values of each metadata column that was asked for, by name; None (or NaN in
             a column of numbers) where a tile has no value.
+        name: id of the shard; empty for plain arrays.
     """
 
     ids: IdArray
     points: FloatArray
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
-from balancer.selection import select_certified
+from balancer.selection.arrays import select_weighted
+from balancer.selection.strategies import CLUSTERED
+from balancer.storage.allocations import weight_table
 from balancer.storage.certificates import write_certificate
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
+from balancer.storage.tables import write_table
 from balancer.types import Manifest
 from balancer.version import __version__
 
@@ -33,6 +36,7 @@ class EmbeddingsRequest:
         normalize: L2-normalise the rows first.
         id_column: column with the ids, for Parquet.
         vector_column: column with the vectors, for Parquet.
+        weights: a Parquet file for every row's weight; not written when None.
     """
 
     uri: str
@@ -43,6 +47,7 @@ class EmbeddingsRequest:
     normalize: bool = True
     id_column: str = "tile_id"
     vector_column: str = "embedding"
+    weights: str | None = None
 
 
 def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) -> Manifest:
@@ -60,12 +65,18 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"The selection must be valid; got {problems}.") from error
+    if request.weights is not None and selection.strategy not in CLUSTERED:
+        raise ConfigError(
+            f"weights (--weights) need a strategy with quotas, {' or '.join(sorted(CLUSTERED))}: "
+            f"{selection.strategy} has no rate for rows that it leaves. Leave it out, or use one "
+            f"of these."
+        )
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
     budget = selection.resolve(len(ids), pool=f"the rows of {request.uri}")
     try:
-        picked, certify = select_certified(
+        picked, certify, weights = select_weighted(
             vectors,
             selection.model_copy(update={"budget": budget}),
             ids=ids,
@@ -96,5 +107,15 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if found.packing_ids is not None:
         # An --out that cannot be written is refused by its name, before a packing lies beside it.
         write_manifest(store, out, table, footer)
+    if picked.allocation is not None:
+        footer["quotas"] = list(picked.allocation.report)
+    if request.weights is not None:
+        if weights is None:
+            raise ConfigError(
+                "weights (--weights) need a per-cluster part; global_share is 1, so all picks are "
+                "global. Lower global_share, or leave weights out."
+            )
+        uri = store.absolute(request.weights)
+        write_table(store, uri, weight_table(weights.ids, weights.cluster, weights.weight))
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)

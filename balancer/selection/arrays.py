@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import default_num_clusters, fit
@@ -15,8 +17,17 @@ from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
 from balancer.selection.pool import ArrayPool
+from balancer.selection.strata import label_rows
 from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
-from balancer.types import Clustering, FloatArray, IdArray, Selection
+from balancer.types import (
+    Clustering,
+    DoubleArray,
+    FloatArray,
+    IdArray,
+    IntArray,
+    Selection,
+    ShardRows,
+)
 
 
 def select(
@@ -27,6 +38,7 @@ def select(
     seed: int = 0,
     normalize: bool = True,
     clustering: ClusteringConfig | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
 ) -> Selection:
     """Pick a balanced, diverse subset of embeddings: the whole selection in one call.
 
@@ -38,6 +50,7 @@ def select(
         seed: decides the first picks and the clustering.
         normalize: L2-normalise the rows first, which makes distances cosine distances.
         clustering: settings of k-means for the strategies that cluster.
+        columns: (N,) metadata values by name, for `selection.quotas.axes`.
 
     Returns:
         The picks, best first; the same as a run's `select` stage makes of the same embeddings.
@@ -51,8 +64,14 @@ def select(
     >>> len(select(tiles, 10))
     10
     """
-    return select_certified(
-        embeddings, selection, ids=ids, seed=seed, normalize=normalize, clustering=clustering
+    return select_weighted(
+        embeddings,
+        selection,
+        ids=ids,
+        seed=seed,
+        normalize=normalize,
+        clustering=clustering,
+        columns=columns,
     )[0]
 
 
@@ -74,6 +93,45 @@ def select_certified(
     >>> certify().certificate.ratio >= 1
     True
     """
+    return select_weighted(
+        embeddings, selection, ids=ids, seed=seed, normalize=normalize, clustering=clustering
+    )[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class TileWeights:
+    """How often each tile should be shown, on average, picked or not.
+
+    (N,) ids, cluster and weight; the weights add up to the budget.
+    """
+
+    ids: IdArray
+    cluster: IntArray
+    weight: DoubleArray
+
+
+def select_weighted(
+    embeddings: ArrayLike,
+    selection: SelectionConfig | float,
+    *,
+    ids: IdArray | None = None,
+    seed: int = 0,
+    normalize: bool = True,
+    clustering: ClusteringConfig | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
+) -> tuple[Selection, Callable[[], Certified], TileWeights | None]:
+    """Pick as `select` does; return the picks, what certifies them, and every tile's weight.
+
+    The weights are None for a strategy without quotas, which has no rate for what it left.
+
+    Raises:
+        ValueError: as `select`; a column of `quotas.axes` that is not there.
+
+    >>> tiles = np.random.default_rng(0).normal(size=(100, 8))
+    >>> _, _, weights = select_weighted(tiles, 10)
+    >>> float(weights.weight.sum().round(9))
+    10.0
+    """
     config = (
         selection
         if isinstance(selection, SelectionConfig)
@@ -86,17 +144,51 @@ def select_certified(
             f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
             f"Lower the budget or add rows."
         )
-    pool = ArrayPool(points, names)
+    pool = ArrayPool(points, names, columns=_columns(config, columns, len(points)))
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
         count = kmeans.num_clusters or default_num_clusters(budget, len(points))
         fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids)
+        pool = ArrayPool(points, names, labels, fitted.centroids, pool.columns)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted)
     picked = run_strategy(config.strategy, pool, budget, settings)
-    return picked, partial(certify_selection, pool, picked, seed=settings.seed)
+    return (
+        picked,
+        partial(certify_selection, pool, picked, seed=settings.seed),
+        _weigh(pool, picked),
+    )
+
+
+def _columns(
+    config: SelectionConfig, columns: Mapping[str, NDArray[Any]] | None, count: int
+) -> dict[str, NDArray[Any]]:
+    found = {}
+    for name in config.quotas.axes:
+        if columns is None or name not in columns:
+            there = ", ".join(columns) if columns else "none"
+            raise ValueError(
+                f"quotas.axes must name columns that are given; got {name!r}, and there are: "
+                f"{there}. Give it in columns."
+            )
+        found[name] = np.asarray(columns[name])
+        if found[name].shape != (count,):
+            raise ValueError(
+                f"Column {name!r} must have one value per row ({count}); got {found[name].shape}."
+            )
+        if found[name].dtype.kind not in "fO":
+            numeric = found[name].dtype.kind in "iu"
+            found[name] = found[name].astype(np.float64 if numeric else object)
+    return found
+
+
+def _weigh(pool: ArrayPool, picked: Selection) -> TileWeights | None:
+    if picked.allocation is None or pool.labels is None:
+        return None
+    rows = ShardRows(pool.ids, pool.points, pool.columns)
+    strata = label_rows(rows, pool.labels, picked.allocation.strata)
+    return TileWeights(pool.ids, pool.labels, picked.allocation.rates[strata])
 
 
 def prepare(

@@ -43,11 +43,9 @@ def _catch_up(
         if near * (1.0 - error) - TINY > key:
             continue
         upper = np.float32(near * (1.0 + error) + TINY)
-        if nearest == EXACT:
-            certain = upper < key
-        else:
-            certain = upper < key * (1.0 - 3.0 * error) - 2 * TINY
-        if certain:
+        # The lower end of the error of a key that is not exact.
+        slack = 0.0 if nearest == EXACT else 3.0 * error * key + 2 * TINY
+        if upper < key - slack:
             nearest, key = p, upper
         else:
             if nearest != EXACT:
@@ -132,7 +130,7 @@ def _pick_bin(
 
 
 @numba.njit(cache=True, parallel=True)
-def _pick_bins(
+def _pick_bins(  # noqa: PLR0913 - arrays of one kernel
     points: FloatArray,
     rows: IntArray,
     ranks: IntArray,

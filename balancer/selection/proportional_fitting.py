@@ -30,8 +30,8 @@ class Margin:
 
     def sums(self, shares: DoubleArray | IntArray) -> DoubleArray:
         """Return the (V,) sums that the cells have."""
-        found: DoubleArray = np.bincount(self.codes, shares, minlength=len(self.targets))
-        return found
+        found = np.bincount(self.codes, shares, minlength=len(self.targets))
+        return found.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

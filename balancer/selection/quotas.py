@@ -187,7 +187,7 @@ def _equal(budget: int, box: Box, seed: int) -> IntArray:
             low = middle
         else:
             high = middle
-    counts = np.clip(low, box.low, box.high)
+    counts: IntArray = np.clip(low, box.low, box.high)
     rising = np.flatnonzero((box.low <= low) & (low < box.high))
     remainder = budget - int(counts.sum())
     order = np.argsort(hash_numbers(rising, seed), kind="stable")

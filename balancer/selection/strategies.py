@@ -7,7 +7,7 @@ see the rows only through `Pool`, so a plain array and shards on many workers gi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Settings:
     clustering: Clustering | None = None
     epsilon: float = 0.5
     coreset_rows: int | None = None
-    quotas: QuotasConfig = QuotasConfig()
+    quotas: QuotasConfig = field(default_factory=QuotasConfig)
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:

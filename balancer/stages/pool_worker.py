@@ -127,8 +127,10 @@ class PoolWorker:
     def map_shards(self, local: Callable[..., T], arguments: tuple[object, ...]) -> list[T]:
         """Return `local(rows, *arguments)` of each of this worker's shards."""
         return [
-            local(ShardRows(ids, points, columns), *arguments)
-            for (ids, points), columns in zip(self._rows, self._columns, strict=True)
+            local(ShardRows(ids, points, columns, shard.shard_id), *arguments)
+            for shard, (ids, points), columns in zip(
+                self._shards, self._rows, self._columns, strict=True
+            )
         ]
 
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:

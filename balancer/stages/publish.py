@@ -96,6 +96,8 @@ def publish(
             "code_version": __version__,
             **lineage,
         }
+        if selection.allocation is not None:
+            footer["quotas"] = list(selection.allocation.report)
         attempt = new_attempt()
         uri = stage.data_uri("manifest", attempt, "parquet")
         footer |= write_certificate(context.store, uri, certificate, packing_ids)

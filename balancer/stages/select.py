@@ -17,14 +17,16 @@ from balancer.selection.certified import certify_selection
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
+from balancer.storage.allocations import allocation_table, read_allocation
 from balancer.storage.ledger import Record, StageLedger, new_attempt
 from balancer.storage.selections import read_selections, selections_table
 from balancer.storage.tables import read_table, write_table
-from balancer.types import Clustering, IdArray, Selection
+from balancer.types import Allocation, Clustering, IdArray, Selection
 
 SELECT = "select"
 SELECTED = "selected"
 PACKING = "packing"
+ALLOCATION = "allocation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ def select(
             certified = certify_selection(rows, found[SELECTED], seed=seed)
             exchange = rows.last_exchange
         attempt = new_attempt()
+        allocation = found[SELECTED].allocation
+        report = () if allocation is None else allocation.report
+        if allocation is not None:
+            uri = stage.data_uri(ALLOCATION, attempt, "parquet")
+            file = write_table(context.store, uri, *allocation_table(allocation))
+            stage.record(ALLOCATION, attempt=attempt, inputs=inputs, file=file)
+        for line in report:
+            context.reporter.say(f"quotas: {line}")
         packing = certified.packing_ids
         if packing is not None:
             uri = stage.data_uri(PACKING, attempt, "parquet")
@@ -110,13 +120,22 @@ def select(
             file=file,
             certificate=certified.certificate.to_json(),
             exchange=asdict(exchange),
+            quotas=list(report),
         )
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
-    return Selections(
-        read_selections(table), record, record["certificate"], _packing(stage, inputs, context)
-    )
+    picks = read_selections(table)
+    picks[SELECTED] = replace(picks[SELECTED], allocation=_allocation(stage, inputs, context))
+    return Selections(picks, record, record["certificate"], _packing(stage, inputs, context))
+
+
+def _allocation(stage: StageLedger, inputs: str, context: RunContext) -> Allocation | None:
+    record = stage.completed(ALLOCATION, inputs)
+    if record is None:
+        return None
+    table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
+    return read_allocation(table)
 
 
 def _packing(stage: StageLedger, inputs: str, context: RunContext) -> IdArray | None:

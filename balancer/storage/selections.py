@@ -39,7 +39,10 @@ def read_clustering(table: pa.Table, inertia: float, fingerprint: str) -> Cluste
 
 
 def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
-    """Return `selection, tile_id, cluster, distance, weight, reason`, best first in each."""
+    """Return `selection, tile_id, cluster, distance, weight, reason, repeats`, best first.
+
+    `repeats` is null where tiles are shown once.
+    """
     parts = [
         pa.table(
             {
@@ -49,6 +52,9 @@ def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
                 "distance": picked.distance,
                 "weight": picked.weight,
                 "reason": pa.array(picked.reason.tolist(), pa.string()),
+                "repeats": pa.array(picked.repeats)
+                if picked.repeats is not None
+                else pa.nulls(len(picked), pa.int64()),
             }
         )
         for name, picked in selections.items()
@@ -69,5 +75,6 @@ def read_selections(table: pa.Table) -> dict[str, Selection]:
             distance=part["distance"].to_numpy(),
             weight=part["weight"].to_numpy(),
             reason=np.array(part["reason"].to_pylist()),
+            repeats=None if part["repeats"].null_count else part["repeats"].to_numpy(),
         )
     return found

@@ -16,6 +16,7 @@ RULES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "random"),
     ("per-cluster", "nearest"),
     ("per-cluster", "farthest-point"),
+    ("per-cluster", "medoid"),
     ("hybrid", "farthest-point"),
     ("composable", "farthest-point"),
     ("composable-epsilon", "farthest-point"),

@@ -23,8 +23,9 @@ from balancer.selection.arrays import prepare
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages import pool as pool_module
-from balancer.stages.pool import RayPool, deal_clusters, open_pool
+from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.stratum_picks import deal_clusters
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
@@ -47,6 +48,7 @@ RULES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "random"),
     ("per-cluster", "nearest"),
     ("per-cluster", "farthest-point"),
+    ("per-cluster", "medoid"),
     ("hybrid", "farthest-point"),
 ]
 LAYOUTS = [(1, 1), (3, 2), (8, 1), (8, 3)]
