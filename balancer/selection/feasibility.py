@@ -120,7 +120,11 @@ def _binding(
         if len(full) == 0:
             continue
         if other.name == CLUSTERS:
-            reasons.append(f"{len(full)} clusters, which have their share")
+            reasons.append(
+                "1 cluster, which has its share"
+                if len(full) == 1
+                else f"{len(full)} clusters, which have their shares"
+            )
             continue
         names = ", ".join(f"{other.name}={other.values[v]}" for v in full[:MOST_NAMES].tolist())
         more = f" and {len(full) - MOST_NAMES} more" if len(full) > MOST_NAMES else ""
