@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import make_scale
@@ -54,10 +55,13 @@ def cell_sums(
     Cost: one assignment to n picks; 8 D bytes per row.
     """
     cells = voronoi_cells(points, ids, picks, pick_ids)
-    sums = np.zeros(picks.shape, np.int64)
     integers = np.rint(np.ldexp(points.astype(np.float64), exponent)).astype(np.int64)
-    np.add.at(sums, cells, integers)
-    return CellSums(sums, np.bincount(cells, minlength=len(picks)).astype(np.int64)), cells
+    members = sparse.csr_array(
+        (np.ones(len(points), np.int64), (cells, np.arange(len(points)))),
+        shape=(len(picks), len(points)),
+    )
+    counts = np.bincount(cells, minlength=len(picks)).astype(np.int64)
+    return CellSums(np.asarray(members @ integers), counts), cells
 
 
 def merge_sums(parts: Sequence[CellSums]) -> CellSums:

@@ -132,7 +132,7 @@ def pick_strata(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPl
         plan: what to pick.
 
     Returns:
-        The picks, in ascending order of the strata; the same tiles as `pick_in_cluster` picks in
+        The picks, in ascending order of the strata; the same tiles as the rule picks in
         each stratum by itself.
 
     Cost: see `balancer.selection.batched_picks`; strata of `BIG_ROWS` and more go through

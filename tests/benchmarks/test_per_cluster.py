@@ -4,7 +4,7 @@ pytest tests/benchmarks -m "" -s -k per_cluster
 
 fpsample is single-threaded and compares float32 sums; it is given each cluster's rows and the same
 first pick. Its time is that of its calls alone, the copies of the rows left out. The former loop is
-what the pool did before: `pick_in_cluster` on one cluster after the other.
+what the pool did before: `farthest_point` on one cluster after the other.
 """
 
 from __future__ import annotations

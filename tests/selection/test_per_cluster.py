@@ -19,11 +19,12 @@ from balancer.selection.medoids import (
     merge_sums,
     voronoi_cells,
 )
-from balancer.selection.per_cluster import cluster_seed, interleave, pick_in_cluster
+from balancer.selection.per_cluster import interleave
 from balancer.selection.plain_scan import plain_scan
 from balancer.selection.strata import cluster_strata
 from balancer.selection.stratum_picks import PickPlan, candidates, merge_candidates, pick_strata
 from balancer.types import FloatArray, IdArray, IntArray
+from tests.oracles.one_cluster import cluster_seed, pick_in_cluster
 
 RULES: tuple[Within, ...] = ("random", "nearest", "farthest-point", "medoid")
 
