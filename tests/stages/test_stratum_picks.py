@@ -124,21 +124,21 @@ def test_axes_are_kept_alike_by_any_layout(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("within", ["farthest-point", "medoid"])
 @pytest.mark.parametrize("share", [0.0, 1e9], ids=["all are heads", "none is a head"])
 def test_picks_do_not_depend_on_which_strata_are_heads(
     ray_cluster: str,
     tmp_path: Path,
-    within: Within,
     share: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert ray_cluster
     monkeypatch.setattr(stratum_picks, "HEAD_SHARE", share)
     monkeypatch.setattr(stratum_picks, "room_for", lambda *_: 3)  # many round trips
+    rules: tuple[Within, ...] = ("farthest-point", "medoid")
     with pool_with_columns(tmp_path, 5, 3) as pool:
-        found = on_workers(pool, "per-cluster", within, QuotasConfig())
-    assert_same(found, on_array("per-cluster", within, QuotasConfig()))
+        for within in rules:
+            found = on_workers(pool, "per-cluster", within, QuotasConfig())
+            assert_same(found, on_array("per-cluster", within, QuotasConfig()))
 
 
 @pytest.mark.ray
@@ -204,20 +204,17 @@ def test_weights_are_written_once_per_shard(ray_cluster: str, tmp_path: Path) ->
         assert weight[tile] == pytest.approx(1 / stands_for)
 
 
+@pytest.fixture(scope="module")
+def run(ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a finished round with quotas over a metadata column."""
+    assert ray_cluster
+    selection = {"budget": 40, "quotas": {"axes": {"class": "uniform"}, "repeats": 3}}
+    out = tmp_path_factory.mktemp("quotas") / "run"
+    return finish(trained(demo_archive, out, rounds=1, selection=selection))
+
+
 @pytest.mark.ray
 class TestRun:
-    @pytest.fixture(scope="class")
-    def run(
-        self, ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> Finished:
-        assert ray_cluster
-        selection = {
-            "budget": 40,
-            "quotas": {"axes": {"class": "uniform"}, "repeats": 3},
-        }
-        out = tmp_path_factory.mktemp("quotas") / "run"
-        return finish(trained(demo_archive, out, rounds=1, selection=selection))
-
     def test_weights_of_the_whole_archive(self, run: Finished) -> None:
         found = pd.read_parquet(run.folder / "weights.parquet")
         assert len(found) == found["tile_id"].nunique() == 240
