@@ -108,7 +108,9 @@ def test_quotas_of_several_axes(values: tuple[int, ...]) -> None:
         budget = round(share * strata.sizes.sum())
         quotas = QuotasConfig(axes=dict.fromkeys(names, "uniform"))
         [timing] = alternate(
-            [partial(plan_quotas, Counted(strata), clustering, budget, quotas, seed=0)], pairs=1
+            [partial(plan_quotas, Counted(strata), clustering, budget, quotas, seed=0)],
+            pairs=1,
+            warm=False,
         )
         found = timing.result
         assert found.counts.sum() == budget
