@@ -17,7 +17,9 @@ MANIFEST_COLUMNS = (
     "tile_id", "uri", "member", "offset", "num_bytes", "sha256", "shard", "rank", "cluster",
     "distance", "weight", "reason", "round",
 )  # fmt: skip
-RESERVED_COLUMNS = frozenset(CATALOG_COLUMNS) | frozenset(MANIFEST_COLUMNS)
+REPEATS = "repeats"
+"""Column of a manifest whose tiles may be shown more than once."""
+RESERVED_COLUMNS = frozenset(CATALOG_COLUMNS) | frozenset(MANIFEST_COLUMNS) | {REPEATS}
 
 
 def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:

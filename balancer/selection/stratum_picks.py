@@ -1,0 +1,291 @@
+"""Picking inside many strata at once, in one process or over parts of the rows.
+
+`random` and `nearest` need no rows to move: each part offers its best rows of every stratum
+(`candidates`, local) and the best of all parts are the picks (`merge_candidates`). `farthest-point`
+and `medoid` need a stratum's rows together (`pick_strata`), or, where one stratum is too large for
+that, the exchange of `balancer.selection.exchange` restricted to its rows.
+
+Included tiles are picked already: no rule picks them again, farthest-point and medoid start from
+those of their own stratum. Quality multiplies the distances of farthest-point. The batched kernel
+knows neither, so strata with included rows, and all strata where there is a quality, are picked
+one by one by `balancer.selection.farthest_point`: the same rule, at a fixed cost per stratum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.config import Within
+from balancer.distances import id_ranks, paired_distances
+from balancer.seeding import derive_seed, hash_ids
+from balancer.selection.batched_picks import BIG_ROWS, pick_batch
+from balancer.selection.farthest_point import farthest_point, seeded_first
+from balancer.selection.medoids import medoids
+from balancer.selection.quality import Quality
+from balancer.types import (
+    BoolArray,
+    DoubleArray,
+    FloatArray,
+    IdArray,
+    IntArray,
+    Strata,
+    UInt64Array,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PickPlan:
+    """What to pick in every stratum.
+
+    Attributes:
+        strata: their sizes are those of all rows, wherever they lie.
+        counts: (S,) int64 tiles to pick beside the included ones, at most the other rows.
+        rule: inside a stratum.
+        seed: of the selection.
+        centroids: (K, D) float32 of the clusters.
+        included: (m,) ids of rows of any strata that are picked already.
+        quality: multiplies the distances of farthest-point.
+    """
+
+    strata: Strata
+    counts: IntArray
+    rule: Within
+    seed: int
+    centroids: FloatArray
+    included: IdArray = field(default_factory=lambda: np.empty(0, np.str_))
+    quality: Quality | None = None
+
+    def seed_of(self, stratum: int) -> int:
+        """Return the seed of one stratum's picks; a cluster's own when strata are clusters."""
+        values = self.strata.values[stratum].tolist()
+        return derive_seed(self.seed, "cluster", int(self.strata.cluster[stratum]), *values)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows that may be picked: (n,) stratum, key (the lower, the better) and id."""
+
+    stratum: IntArray
+    key: FloatArray | UInt64Array
+    ids: IdArray
+
+
+@dataclass(frozen=True, slots=True)
+class StratumPicks:
+    """Picks, stratum by stratum, best first: (n,) stratum, id, and distance (NaN without one).
+
+    The distance is to the stratum's picks and included rows before (farthest-point, NaN for a first
+    pick), to the centroid (nearest), or to the mean of the pick's Voronoi cell (medoid).
+    """
+
+    stratum: IntArray
+    ids: IdArray
+    distance: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Rows to pick from: points, ids, which are included already, and qualities if there are."""
+
+    points: FloatArray
+    ids: IdArray
+    taken: BoolArray
+    quality: DoubleArray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Rows by stratum: row numbers, and where each stratum that gives rows begins among them."""
+
+    rows: IntArray
+    strata: IntArray
+    starts: IntArray
+
+
+def candidates(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPlan) -> Candidates:
+    """Return one part's best rows of every stratum, for `random` and `nearest` (local).
+
+    Args:
+        points: (N, D) float32.
+        ids: (N,) tile ids.
+        labels: (N,) stratum of each row.
+        plan: what to pick.
+
+    Cost: O(N D) for nearest, O(N) for random, and a sort; at most `counts` rows per stratum.
+    """
+    if len(plan.included):
+        labels = np.where(np.isin(ids, plan.included), -1, labels)
+    grouped = _group(labels, plan.counts)
+    rows, strata = grouped.rows, np.repeat(grouped.strata, np.diff(grouped.starts))
+    key: NDArray[Any]
+    if plan.rule == "nearest":
+        clusters = plan.strata.cluster[strata]
+        key = paired_distances(np.ascontiguousarray(points[rows]), plan.centroids, clusters)
+    else:
+        key = np.empty(len(rows), np.uint64)
+        for place, stratum in enumerate(grouped.strata.tolist()):
+            span = slice(grouped.starts[place], grouped.starts[place + 1])
+            key[span] = hash_ids(ids[rows[span]], plan.seed_of(stratum))
+    return _best(Candidates(strata, key, ids[rows]), plan.counts)
+
+
+def merge_candidates(parts: Sequence[Candidates], plan: PickPlan) -> StratumPicks:
+    """Return the picks among the candidates of all parts."""
+    best = _best(
+        Candidates(
+            np.concatenate([part.stratum for part in parts]),
+            np.concatenate([part.key for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+        ),
+        plan.counts,
+    )
+    distance = (
+        np.sqrt(best.key).astype(np.float32)
+        if plan.rule == "nearest"
+        else np.full(len(best.ids), np.nan, np.float32)
+    )
+    return StratumPicks(best.stratum, best.ids, distance)
+
+
+def pick_strata(
+    points: FloatArray,
+    ids: IdArray,
+    labels: IntArray,
+    plan: PickPlan,
+    quality: DoubleArray | None = None,
+) -> StratumPicks:
+    """Pick in all strata whose rows are here, by any rule.
+
+    Args:
+        points: (N, D) float32, C-contiguous, in any order.
+        ids: (N,) unique ids.
+        labels: (N,) stratum of each row; all rows of a stratum that has any are here.
+        plan: what to pick.
+        quality: (N,) from 1e-6 to 1, where the plan has one.
+
+    Returns:
+        The picks, in ascending order of the strata, without the included rows; the same tiles as
+        the rule picks in each stratum by itself.
+
+    Cost: see `balancer.selection.batched_picks`; strata of `BIG_ROWS` and more, and those with
+        included rows or quality, go through `farthest_point` one by one with all threads, and are
+        copied for it. 16 bytes per row.
+    """
+    if plan.rule in ("random", "nearest"):
+        return merge_candidates([candidates(points, ids, labels, plan)], plan)
+    grouped = _group(labels, plan.counts)
+    counts = plan.counts[grouped.strata]
+    firsts = np.array(
+        [
+            seeded_first(ids[_rows(grouped, place)], plan.seed_of(stratum))
+            for place, stratum in enumerate(grouped.strata.tolist())
+        ],
+        dtype=np.int64,
+    )
+    ends = np.cumsum(counts)
+    taken = np.isin(ids, plan.included) if len(plan.included) else np.zeros(len(ids), np.bool_)
+    members = Members(points, ids, taken, quality)
+    picked, distance = _farthest(members, grouped, firsts, counts)
+    for place in range(len(counts)) if plan.rule == "medoid" else ():
+        span = slice(ends[place] - counts[place], ends[place])
+        rows = _rows(grouped, place)
+        given = np.flatnonzero(taken[rows])
+        at = np.searchsorted(rows, picked[span])  # a stratum's rows ascend
+        found, squared = medoids(
+            np.ascontiguousarray(points[rows]), ids[rows], np.concatenate([given, at])
+        )
+        # Included rows have cells of their own and stay as they are.
+        picked[span], distance[span] = rows[found[len(given) :]], np.sqrt(squared[len(given) :])
+    if plan.rule == "farthest-point":
+        distance[(ends - counts)[_num_taken(taken, grouped) == 0]] = np.nan
+    return StratumPicks(np.repeat(grouped.strata, counts), ids[picked], distance)
+
+
+def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
+    """Join picks of different strata, in ascending order of the strata."""
+    if not parts:
+        return StratumPicks(np.empty(0, np.int64), np.empty(0, np.str_), np.empty(0, np.float32))
+    stratum = np.concatenate([part.stratum for part in parts])
+    order = np.argsort(stratum, kind="stable")
+    return StratumPicks(
+        stratum[order],
+        np.concatenate([part.ids for part in parts])[order],
+        np.concatenate([part.distance for part in parts])[order],
+    )
+
+
+def _farthest(
+    members: Members, grouped: Grouped, firsts: IntArray, counts: IntArray
+) -> tuple[IntArray, FloatArray]:
+    points, ids = members.points, members.ids
+    picked = np.empty(int(counts.sum()), np.int64)
+    distance = np.empty(len(picked), np.float32)
+    sizes, ends = np.diff(grouped.starts), np.cumsum(counts)
+    batched = (sizes < BIG_ROWS) & (_num_taken(members.taken, grouped) == 0)
+    if members.quality is not None:
+        batched[:] = False
+    if batched.any():
+        places = np.flatnonzero(batched)
+        rows = grouped.rows[np.repeat(batched, sizes)]
+        starts = np.concatenate([[0], np.cumsum(sizes[places])])
+        mine = np.repeat(batched, counts)
+        picked[mine], squared = pick_batch(
+            points, _ranks(ids), rows, starts, firsts[places], counts[places]
+        )
+        distance[mine] = np.sqrt(squared)
+    for place in np.flatnonzero(~batched).tolist():
+        rows = _rows(grouped, place)
+        given = np.flatnonzero(members.taken[rows])
+        run = farthest_point(
+            points[rows],
+            int(counts[place]) + len(given),
+            first=None if len(given) else int(firsts[place]),
+            include=given,
+            ids=ids[rows],
+            quality=None if members.quality is None else members.quality[rows],
+        )
+        span = slice(ends[place] - counts[place], ends[place])
+        picked[span] = rows[run.indices[len(given) :]]
+        distance[span] = run.distances[len(given) :]
+    return picked, distance
+
+
+def _num_taken(taken: BoolArray, grouped: Grouped) -> IntArray:
+    """Return how many rows of each stratum are included already."""
+    total = np.concatenate([[0], np.cumsum(taken[grouped.rows])])
+    return np.diff(total[grouped.starts])
+
+
+def _rows(grouped: Grouped, place: int) -> IntArray:
+    return grouped.rows[grouped.starts[place] : grouped.starts[place + 1]]
+
+
+def _group(labels: IntArray, counts: IntArray) -> Grouped:
+    """Return the rows of the strata that give any, stratum by stratum, ascending in each."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    giving = (ordered >= 0) & (counts[np.maximum(ordered, 0)] > 0)
+    rows, ordered = order[giving], ordered[giving]
+    strata, starts = np.unique(ordered, return_index=True)
+    return Grouped(rows, strata, np.append(starts, len(rows)).astype(np.int64))
+
+
+def _best(found: Candidates, counts: IntArray) -> Candidates:
+    """Keep the best `counts` rows of every stratum, best first."""
+    order = np.lexsort((_ranks(found.ids), found.key, found.stratum))
+    stratum = found.stratum[order]
+    first = np.searchsorted(stratum, stratum)
+    keep = order[np.arange(len(order)) - first < counts[stratum]]
+    return Candidates(found.stratum[keep], found.key[keep], found.ids[keep])
+
+
+def _ranks(ids: IdArray) -> IntArray:
+    """Return the order of the ids, without sorting ids that ascend already."""
+    if len(ids) == 0 or bool((ids[1:] > ids[:-1]).all()):
+        return np.arange(len(ids))
+    return id_ranks(ids)
