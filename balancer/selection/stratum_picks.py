@@ -9,7 +9,7 @@ that, the exchange of `balancer.selection.exchange` restricted to its rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,14 @@ from balancer.seeding import derive_seed, hash_ids
 from balancer.selection.batched_picks import BIG_ROWS, pick_batch
 from balancer.selection.farthest_point import farthest_point, seeded_first
 from balancer.selection.medoids import medoids
-from balancer.types import FloatArray, IdArray, IntArray, Strata, UInt64Array
+from balancer.types import (
+    BoolArray,
+    FloatArray,
+    IdArray,
+    IntArray,
+    Strata,
+    UInt64Array,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +37,12 @@ class PickPlan:
 
     Attributes:
         strata: their sizes are those of all rows, wherever they lie.
-        counts: (S,) int64 tiles to pick, at most the sizes.
+        counts: (S,) int64 tiles to pick beside the included, at most the sizes less those.
         rule: inside a stratum.
         seed: of the selection.
         centroids: (K, D) float32 of the clusters.
+        included: (m,) ids that are picked already, in any strata: they are not picked again, and
+            farthest-point starts from those of its stratum.
     """
 
     strata: Strata
@@ -41,6 +50,7 @@ class PickPlan:
     rule: Within
     seed: int
     centroids: FloatArray
+    included: IdArray = field(default_factory=lambda: np.empty(0, np.str_))
 
     def seed_of(self, stratum: int) -> int:
         """Return the seed of one stratum's picks; a cluster's own when strata are clusters."""
@@ -79,6 +89,15 @@ class Grouped:
     starts: IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What to pick in one stratum by itself: how many, its seed, and its rows' quality."""
+
+    count: int
+    seed: int
+    quality: FloatArray | None
+
+
 def candidates(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPlan) -> Candidates:
     """Return one part's best rows of every stratum, for `random` and `nearest` (local).
 
@@ -90,6 +109,8 @@ def candidates(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPla
 
     Cost: O(N D) for nearest, O(N) for random, and a sort; at most `counts` rows per stratum.
     """
+    if len(plan.included):
+        labels = np.where(np.isin(ids, plan.included), -1, labels)
     grouped = _group(labels, plan.counts)
     rows, strata = grouped.rows, np.repeat(grouped.strata, np.diff(grouped.starts))
     key: NDArray[Any]
@@ -122,7 +143,14 @@ def merge_candidates(parts: Sequence[Candidates], plan: PickPlan) -> StratumPick
     return StratumPicks(best.stratum, best.ids, distance)
 
 
-def pick_strata(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPlan) -> StratumPicks:
+def pick_strata(
+    points: FloatArray,
+    ids: IdArray,
+    labels: IntArray,
+    plan: PickPlan,
+    *,
+    quality: FloatArray | None = None,
+) -> StratumPicks:
     """Pick in all strata whose rows are here, by any rule.
 
     Args:
@@ -130,36 +158,52 @@ def pick_strata(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPl
         ids: (N,) unique ids.
         labels: (N,) stratum of each row; all rows of a stratum that has any are here.
         plan: what to pick.
+        quality: (N,) from 1e-6 to 1, multiplies the distances of farthest-point and medoid.
 
     Returns:
-        The picks, in ascending order of the strata; the same tiles as the rule picks in
-        each stratum by itself.
+        The picks without the included, in ascending order of the strata; the same tiles as the
+        rule picks in each stratum by itself.
 
-    Cost: see `balancer.selection.batched_picks`; strata of `BIG_ROWS` and more go through
-        `farthest_point` one by one with all threads, and are copied for it. 16 bytes per row.
+    Cost: see `balancer.selection.batched_picks`. Strata of `BIG_ROWS` and more, those with included
+        rows, and all when there is a quality go through `farthest_point` one by one with all
+        threads, and are copied for it. 16 bytes per row.
     """
     if plan.rule in ("random", "nearest"):
         return merge_candidates([candidates(points, ids, labels, plan)], plan)
     grouped = _group(labels, plan.counts)
-    counts = plan.counts[grouped.strata]
-    firsts = np.array(
-        [
-            seeded_first(ids[_rows(grouped, place)], plan.seed_of(stratum))
-            for place, stratum in enumerate(grouped.strata.tolist())
-        ],
-        dtype=np.int64,
-    )
-    ends = np.cumsum(counts)
-    picked, distance = _farthest(points, ids, grouped, firsts, counts)
-    for place in range(len(counts)) if plan.rule == "medoid" else ():
-        span = slice(ends[place] - counts[place], ends[place])
+    taken = np.isin(ids, plan.included) if len(plan.included) else np.zeros(len(ids), np.bool_)
+    counts, sizes = plan.counts[grouped.strata], np.diff(grouped.starts)
+    place_of = np.repeat(np.arange(len(counts)), sizes)
+    given = np.bincount(place_of, taken[grouped.rows], minlength=len(counts)) > 0
+    alone = given | (sizes >= BIG_ROWS) | (quality is not None)
+    picked = np.empty(int(counts.sum()), np.int64)
+    distance = np.empty(len(picked), np.float32)
+    stratum = np.repeat(np.arange(len(counts)), counts)
+    if not alone.all():
+        mine = ~alone[stratum]
+        picked[mine], distance[mine] = _pick_together(points, ids, grouped, ~alone, plan)
+    for place in np.flatnonzero(alone).tolist():
+        mine = stratum == place
         rows = _rows(grouped, place)
-        at = np.searchsorted(rows, picked[span])  # a stratum's rows ascend
-        found, squared = medoids(np.ascontiguousarray(points[rows]), ids[rows], at)
-        picked[span], distance[span] = rows[found], np.sqrt(squared)
-    if plan.rule == "farthest-point":
-        distance[ends - counts] = np.nan
-    return StratumPicks(np.repeat(grouped.strata, counts), ids[picked], distance)
+        run = Alone(
+            int(counts[place]),
+            plan.seed_of(grouped.strata[place]),
+            None if quality is None else quality[rows],
+        )
+        picked[mine], distance[mine] = _pick_alone(
+            points, ids, rows, np.flatnonzero(taken[rows]), run
+        )
+    if plan.rule == "medoid":
+        ends = np.cumsum(counts)
+        for place in range(len(counts)):
+            span = slice(ends[place] - counts[place], ends[place])
+            rows = _rows(grouped, place)
+            chosen = np.concatenate([rows[taken[rows]], picked[span]])
+            at = np.searchsorted(rows, chosen)  # a stratum's rows ascend
+            found, squared = medoids(np.ascontiguousarray(points[rows]), ids[rows], at)
+            free = slice(len(chosen) - int(counts[place]), None)
+            picked[span], distance[span] = rows[found[free]], np.sqrt(squared[free])
+    return StratumPicks(grouped.strata[stratum], ids[picked], distance)
 
 
 def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
@@ -175,31 +219,50 @@ def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
     )
 
 
-def _farthest(
-    points: FloatArray, ids: IdArray, grouped: Grouped, firsts: IntArray, counts: IntArray
+def _pick_together(
+    points: FloatArray, ids: IdArray, grouped: Grouped, which: BoolArray, plan: PickPlan
 ) -> tuple[IntArray, FloatArray]:
-    picked = np.empty(int(counts.sum()), np.int64)
-    distance = np.empty(len(picked), np.float32)
-    stratum = np.repeat(np.arange(len(counts)), counts)
-    small = np.diff(grouped.starts) < BIG_ROWS
-    if small.any():
-        places = np.flatnonzero(small)
-        rows = grouped.rows[np.repeat(small, np.diff(grouped.starts))]
-        starts = np.concatenate([[0], np.cumsum(np.diff(grouped.starts)[places])])
-        mine = small[stratum]
-        picked[mine], squared = pick_batch(
-            points, _ranks(ids), rows, starts, firsts[places], counts[places]
-        )
-        distance[mine] = np.sqrt(squared)
-    for place in np.flatnonzero(~small).tolist():
-        rows = _rows(grouped, place)
-        run = farthest_point(
-            points[rows], int(counts[place]), first=int(firsts[place]), ids=ids[rows]
-        )
-        mine = stratum == place
-        picked[mine] = rows[run.indices]
-        distance[mine] = run.distances
+    """Pick by farthest-point in the strata of `which` places, all in one kernel."""
+    places = np.flatnonzero(which)
+    sizes = np.diff(grouped.starts)
+    counts = plan.counts[grouped.strata[places]]
+    firsts = np.array(
+        [
+            seeded_first(ids[_rows(grouped, place)], plan.seed_of(grouped.strata[place]))
+            for place in places.tolist()
+        ],
+        dtype=np.int64,
+    )
+    picked, squared = pick_batch(
+        points,
+        _ranks(ids),
+        grouped.rows[np.repeat(which, sizes)],
+        np.concatenate([[0], np.cumsum(sizes[places])]),
+        firsts,
+        counts,
+    )
+    distance = np.sqrt(squared)
+    distance[np.cumsum(counts) - counts] = np.nan
     return picked, distance
+
+
+def _pick_alone(
+    points: FloatArray, ids: IdArray, rows: IntArray, taken: IntArray, run: Alone
+) -> tuple[IntArray, FloatArray]:
+    """Pick by farthest-point in one stratum, from the rows of it that are `taken`."""
+    names = ids[rows]
+    found = farthest_point(
+        points[rows],
+        run.count + len(taken),
+        first=None if len(taken) else seeded_first(names, run.seed),
+        ids=names,
+        include=taken,
+        quality=run.quality,
+    )
+    distance = found.distances[len(taken) :]
+    if len(taken) == 0:
+        distance[0] = np.nan
+    return rows[found.indices[len(taken) :]], distance
 
 
 def _rows(grouped: Grouped, place: int) -> IntArray:
