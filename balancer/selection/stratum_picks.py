@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.config import Within
-from balancer.distances import id_ranks, paired_distances
+from balancer.distances import paired_distances
 from balancer.seeding import derive_seed, hash_ids
 from balancer.selection.batched_picks import BIG_ROWS, pick_batch
+from balancer.selection.catch_up import counting_order
 from balancer.selection.farthest_point import farthest_point, seeded_first
+from balancer.selection.id_orders import first_places, quick_ranks
 from balancer.selection.medoids import medoids
 from balancer.types import (
     BoolArray,
@@ -226,21 +228,12 @@ def _pick_together(
     places = np.flatnonzero(which)
     sizes = np.diff(grouped.starts)
     counts = plan.counts[grouped.strata[places]]
-    firsts = np.array(
-        [
-            seeded_first(ids[_rows(grouped, place)], plan.seed_of(grouped.strata[place]))
-            for place in places.tolist()
-        ],
-        dtype=np.int64,
-    )
-    picked, squared = pick_batch(
-        points,
-        _ranks(ids),
-        grouped.rows[np.repeat(which, sizes)],
-        np.concatenate([[0], np.cumsum(sizes[places])]),
-        firsts,
-        counts,
-    )
+    rows = grouped.rows[np.repeat(which, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes[places])])
+    ranks = quick_ranks(ids)
+    seeds = [plan.seed_of(stratum) for stratum in grouped.strata[places].tolist()]
+    firsts = first_places(ids, rows, starts, seeds, ranks)
+    picked, squared = pick_batch(points, ranks, rows, starts, firsts, counts)
     distance = np.sqrt(squared)
     distance[np.cumsum(counts) - counts] = np.nan
     return picked, distance
@@ -271,25 +264,19 @@ def _rows(grouped: Grouped, place: int) -> IntArray:
 
 def _group(labels: IntArray, counts: IntArray) -> Grouped:
     """Return the rows of the strata that give any, stratum by stratum, ascending in each."""
-    order = np.argsort(labels, kind="stable")
-    ordered = labels[order]
-    giving = (ordered >= 0) & (counts[np.maximum(ordered, 0)] > 0)
-    rows, ordered = order[giving], ordered[giving]
-    strata, starts = np.unique(ordered, return_index=True)
-    return Grouped(rows, strata, np.append(starts, len(rows)).astype(np.int64))
+    gives = np.append(counts > 0, False)  # the last is for rows of no stratum, -1
+    rows = np.flatnonzero(gives[labels])
+    own = labels[rows]
+    sizes = np.bincount(own, minlength=len(counts))
+    strata = np.flatnonzero(sizes)
+    starts = np.concatenate([[0], np.cumsum(sizes[strata])]).astype(np.int64)
+    return Grouped(rows[counting_order(own, len(counts))], strata, starts)
 
 
 def _best(found: Candidates, counts: IntArray) -> Candidates:
     """Keep the best `counts` rows of every stratum, best first."""
-    order = np.lexsort((_ranks(found.ids), found.key, found.stratum))
+    order = np.lexsort((quick_ranks(found.ids), found.key, found.stratum))
     stratum = found.stratum[order]
     first = np.searchsorted(stratum, stratum)
     keep = order[np.arange(len(order)) - first < counts[stratum]]
     return Candidates(found.stratum[keep], found.key[keep], found.ids[keep])
-
-
-def _ranks(ids: IdArray) -> IntArray:
-    """Return the order of the ids, without sorting ids that ascend already."""
-    if len(ids) == 0 or bool((ids[1:] > ids[:-1]).all()):
-        return np.arange(len(ids))
-    return id_ranks(ids)
