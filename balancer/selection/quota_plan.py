@@ -69,8 +69,8 @@ def plan_quotas(
         ValueError: `floors` beyond the budget.
         ConfigError: a column with too many values.
 
-    Cost: without axes O(K log K); with axes one assignment of all rows, then the time of the
-        fitting and rounding of S cells (seconds for 100,000).
+    Cost: without axes O(K log K); with axes one assignment of all rows, then fitting and rounding
+        S cells: about a second for 10,000 cells of one column, half a minute for 50,000 of two.
     """
     if not quotas.axes:
         strata = cluster_strata(clustering.sizes)

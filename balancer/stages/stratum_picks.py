@@ -64,7 +64,9 @@ class WorkerPicks:
         if plan.rule in ("random", "nearest"):
             parts = self._ask("candidates", self._shared, self._key)
             return merge_candidates([part for part in parts if part is not None], plan)
-        heads = head_strata(plan.strata.sizes, plan.counts, len(self._workers))
+        # The exchange of a head begins with its own first pick, so included rows rule heads out.
+        num_parts = 1 if len(plan.included) else len(self._workers)
+        heads = head_strata(plan.strata.sizes, plan.counts, num_parts)
         rest = plan.counts.copy()
         rest[heads] = 0
         picked = [self._pick_head(head) for head in heads.tolist()]
