@@ -216,7 +216,7 @@ class ArrayPool:
         given = np.empty(0, np.str_) if included is None else included
         plan = PickPlan(strata, counts, rule, seed, self.centroids, given, quality)
         values = None if quality is None else scaled_quality(self.columns, quality)
-        return pick_strata(self.points, self.ids, labels, plan, values)
+        return pick_strata(self.points, self.ids, labels, plan, quality=values)
 
     def extent(self) -> tuple[int, float]:
         """See `balancer.clustering.kmeans.Rows`."""

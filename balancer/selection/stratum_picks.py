@@ -21,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.config import Within
-from balancer.distances import id_ranks, paired_distances
+from balancer.distances import paired_distances
 from balancer.seeding import derive_seed, hash_ids
 from balancer.selection.batched_picks import BIG_ROWS, pick_batch
+from balancer.selection.catch_up import counting_order
 from balancer.selection.farthest_point import farthest_point, seeded_first
+from balancer.selection.id_orders import first_places, quick_ranks
 from balancer.selection.medoids import medoids
 from balancer.selection.quality import Quality
 from balancer.types import (
@@ -44,11 +46,12 @@ class PickPlan:
 
     Attributes:
         strata: their sizes are those of all rows, wherever they lie.
-        counts: (S,) int64 tiles to pick beside the included ones, at most the other rows.
+        counts: (S,) int64 tiles to pick beside the included, at most the sizes less those.
         rule: inside a stratum.
         seed: of the selection.
         centroids: (K, D) float32 of the clusters.
-        included: (m,) ids of rows of any strata that are picked already.
+        included: (m,) ids that are picked already, in any strata: they are not picked again, and
+            farthest-point starts from those of its stratum.
         quality: multiplies the distances of farthest-point.
     """
 
@@ -79,23 +82,13 @@ class Candidates:
 class StratumPicks:
     """Picks, stratum by stratum, best first: (n,) stratum, id, and distance (NaN without one).
 
-    The distance is to the stratum's picks and included rows before (farthest-point, NaN for a first
-    pick), to the centroid (nearest), or to the mean of the pick's Voronoi cell (medoid).
+    The distance is to the stratum's picks before (farthest-point, NaN for a first pick), to the
+    centroid (nearest), or to the mean of the pick's Voronoi cell (medoid).
     """
 
     stratum: IntArray
     ids: IdArray
     distance: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class Members:
-    """Rows to pick from: points, ids, which are included already, and qualities if there are."""
-
-    points: FloatArray
-    ids: IdArray
-    taken: BoolArray
-    quality: DoubleArray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +98,15 @@ class Grouped:
     rows: IntArray
     strata: IntArray
     starts: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What to pick in one stratum by itself: how many, its seed, and its rows' quality."""
+
+    count: int
+    seed: int
+    quality: FloatArray | DoubleArray | None
 
 
 def candidates(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPlan) -> Candidates:
@@ -157,7 +159,8 @@ def pick_strata(
     ids: IdArray,
     labels: IntArray,
     plan: PickPlan,
-    quality: DoubleArray | None = None,
+    *,
+    quality: FloatArray | DoubleArray | None = None,
 ) -> StratumPicks:
     """Pick in all strata whose rows are here, by any rule.
 
@@ -169,41 +172,49 @@ def pick_strata(
         quality: (N,) from 1e-6 to 1, where the plan has one.
 
     Returns:
-        The picks, in ascending order of the strata, without the included rows; the same tiles as
-        the rule picks in each stratum by itself.
+        The picks without the included, in ascending order of the strata; the same tiles as the
+        rule picks in each stratum by itself.
 
-    Cost: see `balancer.selection.batched_picks`; strata of `BIG_ROWS` and more, and those with
-        included rows or quality, go through `farthest_point` one by one with all threads, and are
-        copied for it. 16 bytes per row.
+    Cost: see `balancer.selection.batched_picks`. Strata of `BIG_ROWS` and more, those with included
+        rows, and all when there is a quality go through `farthest_point` one by one with all
+        threads, and are copied for it. 16 bytes per row.
     """
     if plan.rule in ("random", "nearest"):
         return merge_candidates([candidates(points, ids, labels, plan)], plan)
     grouped = _group(labels, plan.counts)
-    counts = plan.counts[grouped.strata]
-    firsts = np.array(
-        [
-            seeded_first(ids[_rows(grouped, place)], plan.seed_of(stratum))
-            for place, stratum in enumerate(grouped.strata.tolist())
-        ],
-        dtype=np.int64,
-    )
-    ends = np.cumsum(counts)
     taken = np.isin(ids, plan.included) if len(plan.included) else np.zeros(len(ids), np.bool_)
-    members = Members(points, ids, taken, quality)
-    picked, distance = _farthest(members, grouped, firsts, counts)
-    for place in range(len(counts)) if plan.rule == "medoid" else ():
-        span = slice(ends[place] - counts[place], ends[place])
+    counts, sizes = plan.counts[grouped.strata], np.diff(grouped.starts)
+    place_of = np.repeat(np.arange(len(counts)), sizes)
+    given = np.bincount(place_of, taken[grouped.rows], minlength=len(counts)) > 0
+    alone = given | (sizes >= BIG_ROWS) | (quality is not None)
+    picked = np.empty(int(counts.sum()), np.int64)
+    distance = np.empty(len(picked), np.float32)
+    stratum = np.repeat(np.arange(len(counts)), counts)
+    if not alone.all():
+        batched = ~alone[stratum]
+        picked[batched], distance[batched] = _pick_together(points, ids, grouped, ~alone, plan)
+    ends = np.cumsum(counts)
+    for place in np.flatnonzero(alone).tolist():
+        mine = slice(ends[place] - counts[place], ends[place])
         rows = _rows(grouped, place)
-        given = np.flatnonzero(taken[rows])
-        at = np.searchsorted(rows, picked[span])  # a stratum's rows ascend
-        found, squared = medoids(
-            np.ascontiguousarray(points[rows]), ids[rows], np.concatenate([given, at])
+        run = Alone(
+            int(counts[place]),
+            plan.seed_of(grouped.strata[place]),
+            None if quality is None else quality[rows],
         )
-        # Included rows have cells of their own and stay as they are.
-        picked[span], distance[span] = rows[found[len(given) :]], np.sqrt(squared[len(given) :])
-    if plan.rule == "farthest-point":
-        distance[(ends - counts)[_num_taken(taken, grouped) == 0]] = np.nan
-    return StratumPicks(np.repeat(grouped.strata, counts), ids[picked], distance)
+        picked[mine], distance[mine] = _pick_alone(
+            points, ids, rows, np.flatnonzero(taken[rows]), run
+        )
+    if plan.rule == "medoid":
+        for place in range(len(counts)):
+            span = slice(ends[place] - counts[place], ends[place])
+            rows = _rows(grouped, place)
+            chosen = np.concatenate([rows[taken[rows]], picked[span]])
+            at = np.searchsorted(rows, chosen)  # a stratum's rows ascend
+            found, squared = medoids(np.ascontiguousarray(points[rows]), ids[rows], at)
+            free = slice(len(chosen) - int(counts[place]), None)
+            picked[span], distance[span] = rows[found[free]], np.sqrt(squared[free])
+    return StratumPicks(grouped.strata[stratum], ids[picked], distance)
 
 
 def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
@@ -219,46 +230,41 @@ def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
     )
 
 
-def _farthest(
-    members: Members, grouped: Grouped, firsts: IntArray, counts: IntArray
+def _pick_together(
+    points: FloatArray, ids: IdArray, grouped: Grouped, which: BoolArray, plan: PickPlan
 ) -> tuple[IntArray, FloatArray]:
-    points, ids = members.points, members.ids
-    picked = np.empty(int(counts.sum()), np.int64)
-    distance = np.empty(len(picked), np.float32)
-    sizes, ends = np.diff(grouped.starts), np.cumsum(counts)
-    batched = (sizes < BIG_ROWS) & (_num_taken(members.taken, grouped) == 0)
-    if members.quality is not None:
-        batched[:] = False
-    if batched.any():
-        places = np.flatnonzero(batched)
-        rows = grouped.rows[np.repeat(batched, sizes)]
-        starts = np.concatenate([[0], np.cumsum(sizes[places])])
-        mine = np.repeat(batched, counts)
-        picked[mine], squared = pick_batch(
-            points, _ranks(ids), rows, starts, firsts[places], counts[places]
-        )
-        distance[mine] = np.sqrt(squared)
-    for place in np.flatnonzero(~batched).tolist():
-        rows = _rows(grouped, place)
-        given = np.flatnonzero(members.taken[rows])
-        run = farthest_point(
-            points[rows],
-            int(counts[place]) + len(given),
-            first=None if len(given) else int(firsts[place]),
-            include=given,
-            ids=ids[rows],
-            quality=None if members.quality is None else members.quality[rows],
-        )
-        span = slice(ends[place] - counts[place], ends[place])
-        picked[span] = rows[run.indices[len(given) :]]
-        distance[span] = run.distances[len(given) :]
+    """Pick by farthest-point in the strata of `which` places, all in one kernel."""
+    places = np.flatnonzero(which)
+    sizes = np.diff(grouped.starts)
+    counts = plan.counts[grouped.strata[places]]
+    rows = grouped.rows[np.repeat(which, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes[places])])
+    ranks = quick_ranks(ids)
+    seeds = [plan.seed_of(stratum) for stratum in grouped.strata[places].tolist()]
+    firsts = first_places(ids, rows, starts, seeds, ranks)
+    picked, squared = pick_batch(points, ranks, rows, starts, firsts, counts)
+    distance = np.sqrt(squared)
+    distance[np.cumsum(counts) - counts] = np.nan
     return picked, distance
 
 
-def _num_taken(taken: BoolArray, grouped: Grouped) -> IntArray:
-    """Return how many rows of each stratum are included already."""
-    total = np.concatenate([[0], np.cumsum(taken[grouped.rows])])
-    return np.diff(total[grouped.starts])
+def _pick_alone(
+    points: FloatArray, ids: IdArray, rows: IntArray, taken: IntArray, run: Alone
+) -> tuple[IntArray, FloatArray]:
+    """Pick by farthest-point in one stratum, from the rows of it that are `taken`."""
+    names = ids[rows]
+    found = farthest_point(
+        points[rows],
+        run.count + len(taken),
+        first=None if len(taken) else seeded_first(names, run.seed),
+        ids=names,
+        include=taken,
+        quality=run.quality,
+    )
+    distance = found.distances[len(taken) :]
+    if len(taken) == 0:
+        distance[0] = np.nan
+    return rows[found.indices[len(taken) :]], distance
 
 
 def _rows(grouped: Grouped, place: int) -> IntArray:
@@ -267,25 +273,19 @@ def _rows(grouped: Grouped, place: int) -> IntArray:
 
 def _group(labels: IntArray, counts: IntArray) -> Grouped:
     """Return the rows of the strata that give any, stratum by stratum, ascending in each."""
-    order = np.argsort(labels, kind="stable")
-    ordered = labels[order]
-    giving = (ordered >= 0) & (counts[np.maximum(ordered, 0)] > 0)
-    rows, ordered = order[giving], ordered[giving]
-    strata, starts = np.unique(ordered, return_index=True)
-    return Grouped(rows, strata, np.append(starts, len(rows)).astype(np.int64))
+    gives = np.append(counts > 0, False)  # the last is for rows of no stratum, -1
+    rows = np.flatnonzero(gives[labels])
+    own = labels[rows]
+    sizes = np.bincount(own, minlength=len(counts))
+    strata = np.flatnonzero(sizes)
+    starts = np.concatenate([[0], np.cumsum(sizes[strata])]).astype(np.int64)
+    return Grouped(rows[counting_order(own, len(counts))], strata, starts)
 
 
 def _best(found: Candidates, counts: IntArray) -> Candidates:
     """Keep the best `counts` rows of every stratum, best first."""
-    order = np.lexsort((_ranks(found.ids), found.key, found.stratum))
+    order = np.lexsort((quick_ranks(found.ids), found.key, found.stratum))
     stratum = found.stratum[order]
     first = np.searchsorted(stratum, stratum)
     keep = order[np.arange(len(order)) - first < counts[stratum]]
     return Candidates(found.stratum[keep], found.key[keep], found.ids[keep])
-
-
-def _ranks(ids: IdArray) -> IntArray:
-    """Return the order of the ids, without sorting ids that ascend already."""
-    if len(ids) == 0 or bool((ids[1:] > ids[:-1]).all()):
-        return np.arange(len(ids))
-    return id_ranks(ids)

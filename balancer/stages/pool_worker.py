@@ -288,7 +288,9 @@ class PoolWorker:
             np.concatenate([part.ids for part in parts]),
             np.concatenate([part.labels for part in parts]),
             plan,
-            None if plan.quality is None else np.concatenate([part.quality for part in parts]),
+            quality=None
+            if plan.quality is None
+            else np.concatenate([part.quality for part in parts]),
         )
 
     def stratum_included(

@@ -31,40 +31,44 @@ class ClusterPicks:
 
 
 def pick_in_cluster(
-    points: FloatArray, ids: IdArray, count: int, *, rule: Within, centroid: FloatArray, seed: int
+    points: FloatArray,
+    ids: IdArray,
+    count: int,
+    *,
+    rule: Within,
+    centroid: FloatArray,
+    seed: int,
+    included: IntArray | None = None,
+    quality: FloatArray | None = None,
 ) -> ClusterPicks:
-    """Pick `count` of one cluster's rows by `rule`.
-
-    Args:
-        points: (N, D) float32 rows of the cluster, in any order.
-        ids: (N,) unique tile ids.
-        count: at most N.
-        rule: `random`, `nearest` (to the centroid), `farthest-point`, or `medoid`: farthest-point,
-            then each pick replaced by the row nearest the mean of its Voronoi cell.
-        centroid: (D,) float32.
-        seed: the cluster's own seed.
-
-    Returns:
-        The picks; the same tiles for any order of the rows.
-
-    Cost: O(N D) for random and nearest, at most O(N D count) for farthest-point.
-    """
+    """Pick `count` of one cluster's rows by `rule`, beside the `included` row numbers."""
     if count == 0:
         return ClusterPicks(np.empty(0, np.int64), np.empty(0, np.float32))
+    taken = np.empty(0, np.int64) if included is None else included
     if rule == "random":
-        rows = lowest_hashes(ids, count, seed=seed)
+        rows = lowest_hashes(ids, len(ids), seed=seed)
+        rows = rows[~np.isin(rows, taken)][:count]
         return ClusterPicks(rows, np.full(count, np.nan, np.float32))
     if rule == "nearest":
         squared = distances_to(points, centroid)
-        rows = np.lexsort((id_ranks(ids), squared))[:count]
+        rows = np.lexsort((id_ranks(ids), squared))
+        rows = rows[~np.isin(rows, taken)][:count]
         return ClusterPicks(rows, np.sqrt(squared[rows]))
-    picks = farthest_point(points, count, first=seeded_first(ids, seed), ids=ids)
+    picks = farthest_point(
+        points,
+        count + len(taken),
+        first=None if len(taken) else seeded_first(ids, seed),
+        ids=ids,
+        include=taken,
+        quality=quality,
+    )
     if rule == "medoid":
         rows, squared = medoids(points, ids, picks.indices)
-        return ClusterPicks(rows, np.sqrt(squared))
-    distances = picks.distances
-    distances[0] = np.nan
-    return ClusterPicks(picks.indices, distances)
+        return ClusterPicks(rows[len(taken) :], np.sqrt(squared[len(taken) :]))
+    distances = picks.distances[len(taken) :]
+    if len(taken) == 0:
+        distances[0] = np.nan
+    return ClusterPicks(picks.indices[len(taken) :], distances)
 
 
 def cluster_seed(seed: int, cluster: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,34 @@ def test_picks_are_those_of_each_cluster_by_itself(
             rule=rule,
             centroid=centroids[cluster],
             seed=cluster_seed(5, cluster),
+        )
+        mine = found.stratum == cluster
+        assert found.ids[mine].tolist() == ids[rows][alone.rows].tolist()
+        np.testing.assert_array_equal(found.distance[mine], alone.distances)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_included_rows_are_started_from(rule: Within, weighted: bool) -> None:
+    points, ids, labels, centroids = made()
+    rng = np.random.default_rng(1)
+    included = ids[np.concatenate([np.flatnonzero(labels == c)[:2] for c in (0, 2, 5)])]
+    quality = rng.uniform(0.1, 1, len(ids)).astype(np.float32) if weighted else None
+    counts = np.array([30, 20, 5, 12, 2, 0, 0])
+    plan = replace(plan_of(labels, counts, rule, centroids), included=included)
+    found = pick_strata(points, ids, labels, plan, quality=quality)
+    assert not np.isin(found.ids, included).any()
+    for cluster in range(5):
+        rows = np.flatnonzero(labels == cluster)
+        alone = pick_in_cluster(
+            points[rows],
+            ids[rows],
+            int(counts[cluster]),
+            rule=rule,
+            centroid=centroids[cluster],
+            seed=cluster_seed(5, cluster),
+            included=np.flatnonzero(np.isin(ids[rows], included)),
+            quality=None if quality is None else quality[rows],
         )
         mine = found.stratum == cluster
         assert found.ids[mine].tolist() == ids[rows][alone.rows].tolist()

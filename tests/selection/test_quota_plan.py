@@ -71,7 +71,7 @@ def totals(found: Allocation, column: str) -> dict[str, int]:
 
 
 def per_cluster(found: Allocation) -> list[int]:
-    return np.bincount(found.strata.cluster, found.counts).astype(int).tolist()
+    return [int(total) for total in np.bincount(found.strata.cluster, found.counts)]
 
 
 class TestTwoAxes:
