@@ -139,6 +139,21 @@ def append_rows(bounds: Bounds, rows: IntArray, number: int) -> None:
         append_pick(bounds, number + i, vector, bounds.cells[rows[i]])
 
 
+@numba.njit(cache=True)
+def append_vectors(bounds: Bounds, vectors: FloatArray, number: int) -> None:
+    """Record (M, D) rows from elsewhere as the picks number, number + 1, ..."""
+    for i in range(vectors.shape[0]):
+        cell, least = 0, np.inf
+        for c in range(bounds.centroids.shape[0]):
+            total = 0.0
+            for j in range(vectors.shape[1]):
+                offset = bounds.centroids[c, j] - (vectors[i, j] - bounds.mean[j])
+                total += np.float64(offset) * np.float64(offset)
+            if total < least:
+                cell, least = c, total
+        append_pick(bounds, number + i, vectors[i], cell)
+
+
 # The bodies of the parallel loops are functions of their own: numba takes a loop that only writes
 # to the arrays of a named tuple for dead code, and drops it.
 

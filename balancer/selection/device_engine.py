@@ -124,9 +124,9 @@ class DeviceBounds:
         self.picked: IntArray = np.full(capacity, -1, np.int64)
         self.squared: FloatArray = np.full(capacity, np.inf, np.float32)
 
-    def add(self, vector: torch.Tensor | FloatArray) -> None:
-        """Record a pick that is no row here: (D,) float32, normalised already if rows are."""
-        self._append(torch.as_tensor(vector).to(self._points.device)[None])
+    def add(self, vectors: torch.Tensor | FloatArray) -> None:
+        """Record picks that are no rows here: (M, D) float32, normalised already if rows are."""
+        self._append(torch.as_tensor(vectors).to(self._points.device))
 
     def take(self, row: int) -> None:
         """Make a row the next pick, whatever its distance."""

@@ -22,8 +22,8 @@ from balancer.distances import distances_to
 from balancer.selection.bounds import (
     DEFAULT,
     Options,
-    append_pick,
     append_rows,
+    append_vectors,
     load_row,
     new_bounds,
     see_first,
@@ -107,27 +107,27 @@ class LazyBounds:
         self.squared[self.num_picks] = bounds.keys[row]
         self.picked[self.num_picks] = row
         bounds.keys[row] = -1
-        self.add(vector)
+        self.add(vector[None])
 
-    def add(self, vector: FloatArray) -> None:
-        """Record a pick that is no row here: (D,) float32, normalised already if rows are.
+    def add(self, vectors: FloatArray) -> None:
+        """Record picks that are no rows here: (M, D) float32, normalised already if rows are.
 
         Raises:
             ValueError: more picks than `capacity`.
         """
-        if self.num_picks == len(self.picked):
+        end = self.num_picks + len(vectors)
+        if end > len(self.picked):
             raise ValueError(
-                f"There must be at most {len(self.picked)} picks, the capacity; got one more. "
+                f"There must be at most {len(self.picked)} picks, the capacity; got {end}. "
                 f"Make room for all picks, those made elsewhere included."
             )
-        cell = 0
-        if len(self.bounds.centroids) > 1:
-            offsets = self.bounds.centroids - (vector - self.bounds.mean)
-            cell = int(np.einsum("ij,ij->i", offsets, offsets).argmin())
-        append_pick(self.bounds, self.num_picks, vector, cell)
-        self.num_picks += 1
-        if self.num_picks == 1:
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        if self.num_picks == 0 and len(vectors):
+            append_vectors(self.bounds, vectors[:1], 0)
             see_first(self.bounds, self._threads)
+            vectors, self.num_picks = vectors[1:], 1
+        append_vectors(self.bounds, vectors, self.num_picks)
+        self.num_picks = end
 
     def run(self, limit: int) -> None:
         """Pick until there are `limit` picks; there are enough rows, and one pick at least."""

@@ -156,8 +156,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         if device == "cpu"
         else _on_device(points, ranks, capacity, options, device)
     )
-    for vector in selected if selected is not None else ():
-        bounds.add(vector)
+    if selected is not None:
+        bounds.add(selected)
     for row in include.tolist():
         bounds.take(row)
     bounds.run(capacity)

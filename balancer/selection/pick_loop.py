@@ -176,9 +176,10 @@ def run_pool(
         num_picks += 1
         count -= 1
         _drop(rows, best, count)
+        # A pick of key 0 lowers outliers too, where its distance only underflows.
+        lower_pool(rows, bounds.picks[num_picks - 1], count)
         if squared[num_picks - 1] == 0:
             break
-        lower_pool(rows, bounds.picks[num_picks - 1], count)
         p = 0
         while p < count:
             if below(rows.keys[p], rows.ranks[p], stop.threshold, stop.rank):

@@ -6,9 +6,10 @@ rebuilt from the shards, except the farthest-point distances, which are rebuilt 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -194,6 +195,7 @@ class PoolWorker:
         With `start` 0 the distances begin anew, over all rows or `among` those of one stratum. A
         worker that was restarted answers `Behind`.
         """
+        started = time.perf_counter()
         if start == 0:
             self._shard = self._start(capacity, quality, among) if self._rows else None
             self._applied = 0
@@ -203,7 +205,8 @@ class PoolWorker:
         if self._shard is None:
             return nothing_to_offer()
         self._shard.apply(ids, vectors)
-        return self._shard.offer(room)
+        offer = self._shard.offer(room)
+        return replace(offer, seconds=time.perf_counter() - started)
 
     def _start(
         self, capacity: int, quality: Quality | None, among: Among | None
