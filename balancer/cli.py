@@ -94,7 +94,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     ] = "per-cluster",
     seed: Annotated[int, typer.Option(help="Decides first picks and clusters.")] = 0,
     within: Annotated[
-        str, typer.Option(help="Inside a cluster: farthest-point, nearest, random.")
+        str, typer.Option(help="Inside a cluster: farthest-point, medoid, nearest, random.")
     ] = "farthest-point",
     epsilon: Annotated[
         float, typer.Option(help="For composable-epsilon: within 2 + epsilon of the optimum.")
@@ -118,6 +118,9 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
     vector_column: Annotated[str, typer.Option(help="Parquet column of vectors.")] = "embedding",
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Parquet file for every row's weight.")
+    ] = None,
     endpoint_url: EndpointUrl = None,
 ) -> None:
     """Pick a balanced subset of embeddings that you already have."""
@@ -143,6 +146,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
         normalize=normalize,
         id_column=id_column,
         vector_column=vector_column,
+        weights=weights,
     )
     manifest = select_embeddings(request, Store(StorageConfig(endpoint_url=endpoint_url)))
     typer.echo(f"{manifest.num_rows} rows picked by {strategy}: {manifest.uri}")

@@ -19,7 +19,11 @@ from balancer.errors import ConfigError
 Strategy = Literal[
     "random", "farthest-point", "per-cluster", "hybrid", "composable", "composable-epsilon"
 ]
-Within = Literal["random", "nearest", "farthest-point"]
+Within = Literal["random", "nearest", "farthest-point", "medoid"]
+AxisRule = Literal["uniform"] | Fraction | dict[str, Fraction]
+"""How the budget is shared over the values of a column: equally; in proportion to their numbers to
+the power alpha; or by given shares, what they leave of 1 equally over the values they do not name.
+"""
 ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
@@ -176,6 +180,33 @@ def can_trim(strategy: Strategy) -> bool:
     return strategy == "farthest-point"
 
 
+class QuotasConfig(Section):
+    """How the budget is shared over clusters, and over metadata columns at the same time."""
+
+    alpha: Fraction = 0.0
+    """Clusters give in proportion to size ** alpha: 0 equally, 1 as in the archive."""
+    cap: PositiveInt | None = None
+    """Most that a cluster gives; no limit when absent."""
+    floor: Annotated[int, Field(ge=0)] = 0
+    """Least that a cluster gives, as far as it has tiles."""
+    repeats: PositiveInt = 1
+    """How often a tile may count; above 1 the manifest has the column `repeats`."""
+    axes: dict[str, AxisRule] = Field(default_factory=dict)
+    """Rule by metadata column: `uniform`, an exponent alpha, or shares by value."""
+
+    @model_validator(mode="after")
+    def _check(self) -> QuotasConfig:
+        if self.cap is not None and self.cap < self.floor:
+            raise ValueError(f"cap must be at least floor ({self.floor}); got {self.cap}")
+        for column, rule in self.axes.items():
+            if isinstance(rule, dict) and not 0 < sum(rule.values()) <= 1 + 1e-9:
+                raise ValueError(
+                    f"the shares of {column} must add up to more than 0 and at most 1; got "
+                    f"{sum(rule.values()):g}"
+                )
+        return self
+
+
 class SelectionConfig(Section):
     """How many tiles to pick, and by which rule."""
 
@@ -200,9 +231,15 @@ class SelectionConfig(Section):
     """For `farthest-point`: leave out this many tiles that are farthest from all others."""
     deduplicate: DeduplicateConfig | None = None
     """Drop near-duplicates before clustering and selection; off when absent."""
+    quotas: QuotasConfig = QuotasConfig()
+    """For `per-cluster`, and the per-cluster part of `hybrid`."""
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:
+        if self.quotas != QuotasConfig() and self.strategy not in ("per-cluster", "hybrid"):
+            raise ValueError(
+                f"quotas belong to the strategies per-cluster and hybrid; got {self.strategy}"
+            )
         if self.budget >= 1 and self.budget != int(self.budget):
             raise ValueError(
                 f"budget must be a whole number of tiles, or a share below 1; got {self.budget}"

@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-from balancer.types import IdArray, UInt64Array
+from balancer.types import IdArray, IntArray, UInt64Array
 
 
 def derive_seed(seed: int, *names: object) -> int:
@@ -61,6 +61,33 @@ def hash_ids(ids: IdArray, seed: int) -> UInt64Array:
     for column in characters.T:
         used = column != 0
         state[used] = (state[used] ^ column[used].astype(np.uint64)) * prime
+    return _splitmix64(state)
+
+
+def hash_numbers(numbers: IntArray, seed: int) -> UInt64Array:
+    """Hash every whole number to 64 bits, depending on `seed` and the number only.
+
+    For a seeded random order of clusters: splitmix64 (Steele et al. 2014) of the number.
+
+    Args:
+        numbers: (N,) int64, >= 0.
+        seed: any integer.
+
+    Returns:
+        (N,) uint64, all different.
+
+    Cost: O(N), 8 bytes per number.
+
+    >>> bool((hash_numbers(np.arange(3), 1)[2] == hash_numbers(np.array([2]), 1)).all())
+    True
+    """
+    state = np.asarray(numbers, dtype=np.int64).astype(np.uint64) + np.uint64(1)
+    state *= np.uint64(0x9E3779B97F4A7C15)
+    state += np.uint64(derive_seed(seed, "numbers"))
+    return _splitmix64(state)
+
+
+def _splitmix64(state: UInt64Array) -> UInt64Array:
     state ^= state >> np.uint64(30)
     state *= np.uint64(0xBF58476D1CE4E5B9)
     state ^= state >> np.uint64(27)

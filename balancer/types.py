@@ -101,11 +101,13 @@ class ShardRows:
         points: (N, D) float32.
         columns: (N,) values of each metadata column that was asked for, by name; None (or NaN in
             a column of numbers) where a tile has no value.
+        name: id of the shard; empty for plain arrays.
     """
 
     ids: IdArray
     points: FloatArray
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,57 @@ class Quota:
     """How many rows each cluster gives.
 
     Attributes:
-        counts: (K,) int64, `counts <= sizes`; sums to the budget less `shortfall`.
+        counts: (K,) int64, `counts <= sizes` (times the repeat limit, if there is one); sums to
+            the budget less `shortfall`.
         shortfall: budget that the clusters could not fill; 0 when there are enough rows.
     """
 
     counts: IntArray
     shortfall: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """The cells that quotas are kept in: a cluster, crossed with values of metadata columns.
+
+    Attributes:
+        columns: (A,) names of the columns; none when the cells are the clusters.
+        cluster: (S,) int64.
+        values: (S, A) text of each column's value; strata stand in order of (cluster, values).
+        sizes: (S,) int64 rows in each.
+    """
+
+    columns: tuple[str, ...]
+    cluster: IntArray
+    values: IdArray
+    sizes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What each stratum gives.
+
+    Attributes:
+        strata: with their sizes.
+        counts: (S,) int64 how often its rows are shown, in all; at most `repeats * sizes`.
+        rates: (S,) float64 weight of each of its rows that need not be picked: how often it is
+            shown on average.
+        repeats: how often a row may be shown.
+        report: sentences about what could not be reached, and why; none when all was.
+        included: (m,) ids of the rows that must be picked.
+        included_rates: (m,) float64 weights of these.
+    """
+
+    strata: Strata
+    counts: IntArray
+    rates: DoubleArray
+    repeats: int = 1
+    report: tuple[str, ...] = ()
+    included: IdArray = field(default_factory=lambda: np.empty(0, np.str_))
+    included_rates: DoubleArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +209,8 @@ class Selection:
         num_included: the first so many tiles had to be picked.
         outliers: (z,) ids of the tiles that a trimmed selection left out, farthest first.
         coreset: how the coresets of a two-round selection came out, as JSON values.
+        repeats: (n,) int64 how often a trainer should show each tile; None when once.
+        allocation: what each stratum gave, where the strategy has quotas.
     """
 
     tile_ids: IdArray
@@ -176,6 +225,8 @@ class Selection:
     num_included: int = 0
     outliers: IdArray | None = None
     coreset: Mapping[str, Any] | None = None
+    repeats: IntArray | None = None
+    allocation: Allocation | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)

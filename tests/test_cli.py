@@ -92,6 +92,17 @@ class TestSelect:
         expected = select(long_tailed()[0][:60], config, ids=names)
         assert pq.read_table(out)["tile_id"].to_pylist() == expected.tile_ids.tolist()
 
+    def test_weights_of_every_row(self, call: Call, matrix: Path) -> None:
+        out, weights = matrix.with_name("out.parquet"), matrix.with_name("weights.parquet")
+        arguments = ("select", matrix, "--budget", 20, "--out", out, "--weights", weights)
+        assert call(*arguments) == 0
+        table = pq.read_table(weights)
+        assert table.column_names == ["tile_id", "cluster", "weight"]
+        assert table.num_rows == 500
+        assert sum(table["weight"].to_pylist()) == pytest.approx(20)
+        assert call(*arguments, "--strategy", "random") == 2
+        assert "random has no rate for rows that it leaves" in call.err
+
     def test_same_bytes_every_time(self, call: Call, matrix: Path) -> None:
         one, other = matrix.with_name("one.parquet"), matrix.with_name("other.parquet")
         for out in (one, other):

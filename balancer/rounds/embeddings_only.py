@@ -11,13 +11,17 @@ from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
-from balancer.selection import Constraints, select_certified
+from balancer.selection.arrays import select_weighted
+from balancer.selection.constraints import Constraints
+from balancer.selection.strategies import CLUSTERED
+from balancer.storage.allocations import weight_table
 from balancer.storage.certificates import write_certificate, write_excluded
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
 from balancer.storage.selections import selection_notes
+from balancer.storage.tables import write_table
 from balancer.storage.tile_lists import read_numbers, read_tile_lists
 from balancer.types import Manifest
 from balancer.version import __version__
@@ -36,6 +40,7 @@ class EmbeddingsRequest:
         normalize: L2-normalise the rows first.
         id_column: column with the ids, for Parquet.
         vector_column: column with the vectors, for Parquet.
+        weights: a Parquet file for every row's weight; not written when None.
     """
 
     uri: str
@@ -46,6 +51,7 @@ class EmbeddingsRequest:
     normalize: bool = True
     id_column: str = "tile_id"
     vector_column: str = "embedding"
+    weights: str | None = None
 
 
 def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) -> Manifest:
@@ -63,6 +69,12 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"The selection must be valid; got {problems}.") from error
+    if request.weights is not None and selection.strategy not in CLUSTERED:
+        raise ConfigError(
+            f"weights (--weights) need a strategy with quotas, {' or '.join(sorted(CLUSTERED))}: "
+            f"{selection.strategy} has no rate for rows that it leaves. Leave it out, or use one "
+            f"of these."
+        )
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     lists = read_tile_lists(store, selection)
@@ -77,7 +89,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     left = " that are not excluded" if num_excluded else ""
     budget = selection.resolve(len(ids) - num_excluded, pool=f"the rows of {request.uri}{left}")
     try:
-        picked, certify = select_certified(
+        picked, certify, weights = select_weighted(
             vectors,
             selection.model_copy(update={"budget": budget}),
             ids=ids,
@@ -111,5 +123,13 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         write_manifest(store, out, table, footer)
     footer |= selection_notes(picked)
     footer |= write_excluded(store, out, lists.exclude)
+    if request.weights is not None:
+        if weights is None:
+            raise ConfigError(
+                "weights (--weights) need a per-cluster part; global_share is 1, so all picks are "
+                "global. Lower global_share, or leave weights out."
+            )
+        uri = store.absolute(request.weights)
+        write_table(store, uri, weight_table(weights.ids, weights.cluster, weights.weight))
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)

@@ -27,10 +27,12 @@ from balancer.stages.measure import measure
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
+from balancer.stages.quota_axes import check_axes
 from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
 from balancer.stages.resources import ray_session
 from balancer.stages.select import SELECTED, select
 from balancer.stages.train import train_encoder
+from balancer.stages.weights import publish_weights, write_weights
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.storage.sources import SourceShard
@@ -130,6 +132,7 @@ def _drive(context: RunContext, sources: list[SourceShard], digest: str) -> RunR
     config, ledger, reporter = context.config, context.ledger, context.reporter
     catalog = build_catalog(context, sources, digest)
     num_excluded = check_catalog(context, catalog)
+    axes = check_axes(config, catalog)
     budget = config.selection.resolve(catalog.num_tiles - num_excluded)
     state = RoundState(index=-1, seed=config.seed, config_fingerprint=config.fingerprint())
     reference: Reference | None = None
@@ -138,7 +141,7 @@ def _drive(context: RunContext, sources: list[SourceShard], digest: str) -> RunR
     for index in range(config.rounds):
         before = state.measures if state.manifest else None
         committed = ledger.read_commit(context.round_name(index))
-        payload = committed or run_round(context, catalog, state, reference, budget)
+        payload = committed or run_round(context, catalog, state, reference, budget, axes)
         state = state_from_json(payload, ledger)
         reference = reference or reference_from_json(payload, state, ledger)
         for warning in payload["warnings"]:
@@ -157,6 +160,7 @@ def run_round(
     state: RoundState,
     reference: Reference | None,
     budget: int,
+    axes: tuple[str, ...],
 ) -> Record:
     """Run the round after `state` and commit it; return the commit record."""
     config, index = context.config, state.index + 1
@@ -169,13 +173,14 @@ def run_round(
     parts = [[shard.shard_id, shard.sha256] for shard in near.shards]
     made_of = digest_json([*parts, exclude.tolist()] if len(exclude) else parts)
     normalize = config.embedding.normalize
-    column = config.selection.quality_column
+    quality = config.selection.quality_column
+    columns = dict.fromkeys([*axes, *([] if quality is None else [quality])])
     with open_pool(
         context.store,
         near.shards,
         normalize=normalize,
         catalog=catalog.shards,
-        columns=() if column is None else (column,),
+        columns=tuple(columns),
         exclude=exclude,
     ) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
@@ -185,10 +190,18 @@ def run_round(
         assignments = assign_tiles(context, pool, index, clustering)
         chosen = select(context, pool, clustering, budget, index)
         selections = chosen.picks
+        weights = write_weights(
+            context,
+            pool,
+            clustering,
+            selections[SELECTED].allocation,
+            index,
+            inputs=str(chosen.record["inputs"]),
+        )
         if reference is None and near.facts is None:
             reference = _make_reference(context, pool, shards, num_clusters)
     if reference is None:  # measures look at all tiles, near-duplicates too
-        with open_pool(context.store, shards, normalize=normalize) as pool:
+        with open_pool(context.store, shards, normalize=normalize, exclude=exclude) as pool:
             reference = _make_reference(context, pool, shards, num_clusters)
     rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])
     rows = with_counts(context, near, rows)
@@ -231,6 +244,7 @@ def run_round(
     payload = state_to_json(state, context.ledger, kmeans) | {
         "reference": dict(reference.record) if index == 0 else None,
         "assignments": [{"path": r["path"], "sha256": r["sha256"]} for r in assignments],
+        "weights": [{"path": r["path"], "sha256": r["sha256"]} for r in weights],
         "quarantine": quarantine,
         "selections": {"path": chosen.record["path"], "sha256": chosen.record["sha256"]},
         "history": list(trained.history),
@@ -261,6 +275,7 @@ def _finish(context: RunContext, state: RoundState, reason: str, payload: Record
     data = context.store.read_bytes(state.manifest.uri)
     manifest_uri = context.ledger.absolute(MANIFEST_NAME)
     context.store.write_bytes(manifest_uri, data)
+    publish_weights(context, payload["weights"])
     context.ledger.commit(
         FINAL, {"rounds": state.index + 1, "stopped_because": reason, "manifest": MANIFEST_NAME}
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,24 @@ from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
 from balancer.selection.constraints import Constraints, kept_rows, quality_columns
+from balancer.selection.included import tile_rates
 from balancer.selection.pool import ArrayPool
-from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
-from balancer.types import Clustering, FloatArray, IdArray, Selection
+from balancer.selection.settings import Settings
+from balancer.selection.strata import label_rows
+from balancer.selection.strategies import CLUSTERED, run_strategy
+from balancer.types import (
+    BoolArray,
+    Clustering,
+    DoubleArray,
+    FloatArray,
+    IdArray,
+    IntArray,
+    Selection,
+    ShardRows,
+)
 
 
-def select(
+def select(  # noqa: PLR0913 - a public call spells its options out
     embeddings: ArrayLike,
     selection: SelectionConfig | float,
     *,
@@ -31,6 +43,7 @@ def select(
     normalize: bool = True,
     clustering: ClusteringConfig | None = None,
     constraints: Constraints | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
 ) -> Selection:
     """Pick a balanced, diverse subset of embeddings: the whole selection in one call.
 
@@ -43,6 +56,7 @@ def select(
         normalize: L2-normalise the rows first, which makes distances cosine distances.
         clustering: settings of k-means for the strategies that cluster.
         constraints: ids that must or must not be picked, and the rows' quality.
+        columns: (N,) metadata values by name, for `selection.quotas.axes`.
 
     Returns:
         The picks, best first; the same as a run's `select` stage makes of the same embeddings.
@@ -57,7 +71,7 @@ def select(
     >>> len(select(tiles, 10))
     10
     """
-    return select_certified(
+    return select_weighted(
         embeddings,
         selection,
         ids=ids,
@@ -65,6 +79,7 @@ def select(
         normalize=normalize,
         clustering=clustering,
         constraints=constraints,
+        columns=columns,
     )[0]
 
 
@@ -87,33 +102,114 @@ def select_certified(
     >>> certify().certificate.ratio >= 1
     True
     """
+    return select_weighted(
+        embeddings,
+        selection,
+        ids=ids,
+        seed=seed,
+        normalize=normalize,
+        clustering=clustering,
+        constraints=constraints,
+    )[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class TileWeights:
+    """How often each tile should be shown, on average, picked or not.
+
+    (N,) ids, cluster and weight, without excluded rows; the weights add up to the budget.
+    """
+
+    ids: IdArray
+    cluster: IntArray
+    weight: DoubleArray
+
+
+def select_weighted(  # noqa: PLR0913 - a public call spells its options out
+    embeddings: ArrayLike,
+    selection: SelectionConfig | float,
+    *,
+    ids: IdArray | None = None,
+    seed: int = 0,
+    normalize: bool = True,
+    clustering: ClusteringConfig | None = None,
+    constraints: Constraints | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
+) -> tuple[Selection, Callable[[], Certified], TileWeights | None]:
+    """Pick as `select` does; return the picks, what certifies them, and every tile's weight.
+
+    The weights are None for a strategy without quotas, which has no rate for what it left.
+
+    Raises:
+        ValueError: as `select`; a column of `quotas.axes` that is not there.
+
+    >>> tiles = np.random.default_rng(0).normal(size=(100, 8))
+    >>> _, _, weights = select_weighted(tiles, 10)
+    >>> float(weights.weight.sum().round(9))
+    10.0
+    """
     config = (
         selection
         if isinstance(selection, SelectionConfig)
         else SelectionConfig(budget=float(selection))
     )
     limits = constraints or Constraints()
-    points, names, columns = _prepare_kept(embeddings, ids, limits, config, normalize=normalize)
+    points, names, kept = _prepare_kept(embeddings, ids, limits, normalize=normalize)
+    found, quality_column = _all_columns(config, columns, limits, len(kept))
+    found = {name: values[kept] for name, values in found.items()}
     budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
     if not 1 <= budget <= len(points):
         raise ValueError(
             f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
             f"Lower the budget or add rows."
         )
-    pool = ArrayPool(points, names, columns=columns)
+    pool = ArrayPool(points, names, columns=found)
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
         count = kmeans.num_clusters or default_num_clusters(budget, len(points))
         fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids, columns)
+        pool = ArrayPool(points, names, labels, fitted.centroids, found)
     include = np.asarray(limits.include, dtype=np.str_)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted, include=include)
-    if columns:
-        settings = replace(settings, quality_column=next(iter(columns)))
+    settings = replace(settings, quality_column=quality_column)
     picked = run_strategy(config.strategy, pool, budget, settings)
-    return picked, partial(certify_selection, pool, picked, seed=settings.seed)
+    return (
+        picked,
+        partial(certify_selection, pool, picked, seed=settings.seed),
+        _weigh(pool, picked),
+    )
+
+
+def _columns(
+    config: SelectionConfig, columns: Mapping[str, NDArray[Any]] | None, count: int
+) -> dict[str, NDArray[Any]]:
+    found = {}
+    for name in config.quotas.axes:
+        if columns is None or name not in columns:
+            there = ", ".join(columns) if columns else "none"
+            raise ValueError(
+                f"quotas.axes must name columns that are given; got {name!r}, and there are: "
+                f"{there}. Give it in columns."
+            )
+        found[name] = np.asarray(columns[name])
+        if found[name].shape != (count,):
+            raise ValueError(
+                f"Column {name!r} must have one value per row ({count}); got {found[name].shape}."
+            )
+        if found[name].dtype.kind not in "fO":
+            numeric = found[name].dtype.kind in "iu"
+            found[name] = found[name].astype(np.float64 if numeric else object)
+    return found
+
+
+def _weigh(pool: ArrayPool, picked: Selection) -> TileWeights | None:
+    if picked.allocation is None or pool.labels is None:
+        return None
+    rows = ShardRows(pool.ids, pool.points, pool.columns)
+    strata = label_rows(rows, pool.labels, picked.allocation.strata)
+    return TileWeights(pool.ids, pool.labels, tile_rates(pool.ids, strata, picked.allocation))
 
 
 def prepare(
@@ -129,23 +225,36 @@ def prepare(
     return (l2_normalize(points) if normalize else points), names
 
 
-def _prepare_kept(
-    embeddings: ArrayLike,
-    ids: IdArray | None,
-    constraints: Constraints,
+def _all_columns(
     config: SelectionConfig,
-    *,
-    normalize: bool,
-) -> tuple[FloatArray, IdArray, dict[str, NDArray[Any]]]:
-    """Do as `prepare` for the rows that are not excluded; return their columns too."""
+    columns: Mapping[str, NDArray[Any]] | None,
+    constraints: Constraints,
+    count: int,
+) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """Return the columns of quotas and quality together, and the name of the quality."""
+    found = _columns(config, columns, count)
+    quality = quality_columns(constraints, config, count)
+    for name, values in quality.items():
+        if name in found and not np.array_equal(found[name], values):
+            raise ValueError(
+                f"Column {name!r} of quotas.axes must hold the quality that is given, because both "
+                f"have its name. Give one of them another name, or the same values."
+            )
+    return found | quality, next(iter(quality), None)
+
+
+def _prepare_kept(
+    embeddings: ArrayLike, ids: IdArray | None, constraints: Constraints, *, normalize: bool
+) -> tuple[FloatArray, IdArray, BoolArray]:
+    """Do as `prepare` for the rows that are not excluded; return which those are too."""
     points, names = _matrix_and_ids(embeddings, ids)
-    columns = quality_columns(constraints, config, len(names))
     kept = kept_rows(names, constraints)
-    if kept is not None:
+    if kept is None:
+        kept = np.ones(len(names), np.bool_)
+    else:
         points, names = points[kept], names[kept]
-        columns = {name: values[kept] for name, values in columns.items()}
     points, names = prepare(points, names, normalize=normalize)
-    return points, names, columns
+    return points, names, kept
 
 
 def _matrix_and_ids(embeddings: ArrayLike, ids: IdArray | None) -> tuple[FloatArray, IdArray]:

@@ -20,7 +20,8 @@ from balancer.types import FloatArray, IntArray
 
 
 @numba.njit(cache=True, fastmath=True)
-def _approximate(a: FloatArray, b: FloatArray) -> np.float32:
+def approximate(a: FloatArray, b: FloatArray) -> np.float32:
+    """Return the squared distance in float32, in any order of summation: a filter only."""
     total = np.float32(0)
     for j in range(a.shape[0]):
         z = a[j] - b[j]
@@ -128,7 +129,7 @@ def lower_pool(rows: Rows, pick: FloatArray, count: int) -> None:
     vectors, weights, keys = rows.vectors, rows.weights, rows.keys
     sure = 1.0 - 2.0 * (vectors.shape[1] + 8) * 2.0**-24
     for p in range(count):
-        near = np.float64(_approximate(vectors[p], pick)) * sure
+        near = np.float64(approximate(vectors[p], pick)) * sure
         if near * weights[p] - 1e-36 <= keys[p]:
             value = weigh(squared_distance(vectors[p], pick), weights[p])
             if value < keys[p]:

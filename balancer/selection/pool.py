@@ -31,30 +31,16 @@ from balancer.selection.exchange import (
     Picks,
     exchange,
 )
-from balancer.selection.per_cluster import cluster_seed, pick_in_cluster
 from balancer.selection.quality import Quality, scaled_quality, squared_weights
+from balancer.selection.strata import cluster_strata, label_rows
+from balancer.selection.stratum_picks import PickPlan, StratumPicks, pick_strata
 from balancer.selection.uniform import lowest_hashes
-from balancer.types import DoubleArray, FloatArray, IdArray, IntArray, ShardRows
+from balancer.types import FloatArray, IdArray, IntArray, ShardRows, Strata
 
 T = TypeVar("T")
 
 ROOM = 1024
 """Rows an array offers to itself at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """Picks of one cluster or of the whole pool, best first.
-
-    Attributes:
-        ids: (n,) tile ids.
-        cluster: (n,) int64, -1 without clusters.
-        distance: (n,) float32, NaN where the rule has none.
-    """
-
-    ids: IdArray
-    cluster: IntArray
-    distance: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +109,15 @@ class Pool(Protocol):
         counts: IntArray,
         rule: Within,
         seed: int,
+        strata: Strata | None = None,
         *,
         included: IdArray | None = None,
         quality: Quality | None = None,
-    ) -> Picked:
-        """Pick `counts[k]` rows of every cluster k by `rule`, cluster by cluster.
+    ) -> StratumPicks:
+        """Pick `counts[s]` rows of every stratum s by `rule`; strata are clusters when absent.
 
-        Rows that are included already are not picked again; farthest-point starts from them.
+        Rows that are included already are not picked again; farthest-point and medoid start from
+        those of their stratum. Quality multiplies the distances of farthest-point.
         """
 
     def vectors(self, ids: IdArray) -> FloatArray:
@@ -213,33 +201,22 @@ class ArrayPool:
         counts: IntArray,
         rule: Within,
         seed: int,
+        strata: Strata | None = None,
         *,
         included: IdArray | None = None,
         quality: Quality | None = None,
-    ) -> Picked:
+    ) -> StratumPicks:
         """See `Pool`."""
         assert self.labels is not None  # a pool for this strategy is made with labels
         assert self.centroids is not None
-        order = np.argsort(self.labels, kind="stable")
-        ends = np.cumsum(np.bincount(self.labels, minlength=len(counts)))
+        if strata is None:
+            strata = cluster_strata(np.bincount(self.labels, minlength=len(counts)))
+        rows = ShardRows(self.ids, self.points, self.columns)
+        labels = label_rows(rows, self.labels, strata)
+        given = np.empty(0, np.str_) if included is None else included
+        plan = PickPlan(strata, counts, rule, seed, self.centroids, given, quality)
         values = None if quality is None else scaled_quality(self.columns, quality)
-        parts = []
-        for cluster in np.flatnonzero(counts):
-            rows = order[(ends[cluster - 1] if cluster else 0) : ends[cluster]]
-            parts.append(
-                pick_rows(
-                    self.points[rows],
-                    self.ids[rows],
-                    int(counts[cluster]),
-                    rule=rule,
-                    cluster=int(cluster),
-                    centroid=self.centroids[cluster],
-                    seed=seed,
-                    included=included,
-                    quality=None if values is None else values[rows],
-                )
-            )
-        return concatenate_picked(parts)
+        return pick_strata(self.points, self.ids, labels, plan, quality=values)
 
     def extent(self) -> tuple[int, float]:
         """See `balancer.clustering.kmeans.Rows`."""
@@ -274,46 +251,6 @@ class ArrayPool:
     def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
         """See `Pool`. The array is one shard."""
         return [local(ShardRows(self.ids, self.points, self.columns), *arguments)]
-
-
-def pick_rows(  # noqa: PLR0913 - rule, place and weights are one cluster's
-    points: FloatArray,
-    ids: IdArray,
-    count: int,
-    *,
-    rule: Within,
-    cluster: int,
-    centroid: FloatArray,
-    seed: int,
-    included: IdArray | None = None,
-    quality: DoubleArray | None = None,
-) -> Picked:
-    """Pick `count` rows of one cluster, whose rows may come in any order.
-
-    `included` are ids of any clusters; those of this one are not picked again.
-    """
-    picks = pick_in_cluster(
-        points,
-        ids,
-        count,
-        rule=rule,
-        centroid=centroid,
-        seed=cluster_seed(seed, cluster),
-        included=None if included is None else np.flatnonzero(np.isin(ids, included)),
-        quality=quality,
-    )
-    return Picked(ids[picks.rows], np.full(count, cluster, np.int64), picks.distances)
-
-
-def concatenate_picked(parts: Sequence[Picked]) -> Picked:
-    """Join picks in the order of `parts`."""
-    if not parts:
-        return Picked(np.empty(0, np.str_), np.empty(0, np.int64), np.empty(0, np.float32))
-    return Picked(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.cluster for part in parts]),
-        np.concatenate([part.distance for part in parts]),
-    )
 
 
 def rows_of(ids: IdArray, wanted: IdArray) -> IntArray:

@@ -16,8 +16,8 @@ from balancer.selection.quality import (
 )
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
+from balancer.stages.metadata_columns import read_columns
 from balancer.stages.pool import RayPool
-from balancer.stages.pool_worker import read_columns
 from balancer.stages.tasks import run_tasks
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table

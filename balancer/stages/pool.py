@@ -21,20 +21,25 @@ from balancer.imbalance.radius import (
 )
 from balancer.selection.coresets import CoresetPicks, default_limit
 from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
-from balancer.selection.pool import (
-    FarthestRun,
-    Picked,
-    concatenate_picked,
-    rows_of,
-    run_farthest,
-)
+from balancer.selection.pool import FarthestRun, rows_of, run_farthest
 from balancer.selection.quality import Quality
+from balancer.selection.strata import cluster_strata
+from balancer.selection.stratum_picks import PickPlan, StratumPicks
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.resources import available_cpus, plain_errors
+from balancer.stages.stratum_picks import WorkerPicks
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
-from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray, ShardRef
+from balancer.types import (
+    Clustering,
+    EmbeddingShard,
+    FloatArray,
+    IdArray,
+    IntArray,
+    ShardRef,
+    Strata,
+)
 
 T = TypeVar("T")
 
@@ -119,33 +124,18 @@ class RayPool:
         counts: IntArray,
         rule: Within,
         seed: int,
+        strata: Strata | None = None,
         *,
         included: IdArray | None = None,
         quality: Quality | None = None,
-    ) -> Picked:
-        """See `Pool`. Clusters are dealt to the workers by size; rows move once."""
+    ) -> StratumPicks:
+        """See `Pool` and `balancer.stages.stratum_picks`. Rows move once at most."""
         assert self._clustering is not None  # a pool for this strategy is made with a clustering
-        centroids = ray.put(self._clustering.centroids)
-        groups = deal_clusters(self._clustering.sizes, counts, len(self._workers))
-        with plain_errors():
-            rows = [
-                worker.cluster_rows.options(num_returns=len(groups)).remote(
-                    centroids, groups, quality
-                )
-                for worker in self._workers
-            ]
-            rows = [[part] if len(groups) == 1 else part for part in rows]
-            picked: list[Picked] = ray.get(
-                [
-                    self._workers[g % len(self._workers)].pick_group.remote(
-                        centroids, counts, rule, seed, included, *(parts[g] for parts in rows)
-                    )
-                    for g in range(len(groups))
-                ]
-            )
-        together = concatenate_picked(picked)
-        order = np.argsort(together.cluster, kind="stable")
-        return Picked(together.ids[order], together.cluster[order], together.distance[order])
+        if strata is None:
+            strata = cluster_strata(self._clustering.sizes)
+        given = np.empty(0, np.str_) if included is None else included
+        plan = PickPlan(strata, counts, rule, seed, self._clustering.centroids, given, quality)
+        return WorkerPicks(self._workers, self._ask, self._offers, plan).pick()
 
     def vectors(self, ids: IdArray) -> FloatArray:
         """See `Pool`."""
@@ -216,17 +206,20 @@ class RayPool:
         room: int,
         capacity: int,
         quality: Quality | None,
+        among: object = None,
     ) -> list[Offer]:
         """Tell every worker the picks from number `start` on; a restarted one, all of them."""
         news = known[-1]
-        answers = self._ask("offer", start, news.ids, news.vectors, room, capacity, quality)
+        answers = self._ask("offer", start, news.ids, news.vectors, room, capacity, quality, among)
         for number, answer in enumerate(answers):
             if isinstance(answer, Behind):
                 ids = np.concatenate([part.ids for part in known])
                 vectors = np.concatenate([part.vectors for part in known])
                 with plain_errors():
                     answers[number] = ray.get(
-                        self._workers[number].offer.remote(0, ids, vectors, room, capacity, quality)
+                        self._workers[number].offer.remote(
+                            0, ids, vectors, room, capacity, quality, among
+                        )
                     )
         return answers
 
@@ -285,20 +278,3 @@ def open_pool(
     finally:
         for worker in workers:
             ray.kill(worker)
-
-
-def deal_clusters(sizes: IntArray, counts: IntArray, num_groups: int) -> list[IntArray]:
-    """Deal the clusters that give rows into groups of about equal work, biggest first.
-
-    >>> [group.tolist() for group in deal_clusters(np.array([9, 5, 4]), np.array([1, 1, 1]), 2)]
-    [[0], [1, 2]]
-    """
-    giving = np.flatnonzero(counts)
-    work = sizes[giving].astype(np.float64) * counts[giving]
-    groups: list[list[int]] = [[] for _ in range(max(1, min(num_groups, len(giving))))]
-    loads = np.zeros(len(groups))
-    for place in np.lexsort((giving, -work)):
-        lightest = int(loads.argmin())
-        groups[lightest].append(int(giving[place]))
-        loads[lightest] += work[place]
-    return [np.array(sorted(group), dtype=np.int64) for group in groups]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
-from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
+from balancer.seeding import hash_ids
 from balancer.selection.bounds import Options
 from balancer.selection.coresets import (
     Coreset,
@@ -29,14 +29,24 @@ from balancer.selection.coresets import (
     merge_coresets,
 )
 from balancer.selection.exchange import ExchangeShard, Offer, Picks, nothing_to_offer
-from balancer.selection.pool import Picked, concatenate_picked, pick_rows, rows_of
+from balancer.selection.farthest_point import seeded_first
+from balancer.selection.medoids import CellSums, Nearest, cell_nearest, cell_sums, voronoi_cells
 from balancer.selection.quality import Quality, scaled_quality, squared_weights
+from balancer.selection.strata import label_rows
+from balancer.selection.stratum_picks import (
+    Candidates,
+    PickPlan,
+    StratumPicks,
+    candidates,
+    pick_strata,
+)
 from balancer.selection.uniform import lowest_hashes
+from balancer.stages.metadata_columns import read_columns
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.selections import assignment_table
-from balancer.storage.tables import read_table, write_table
+from balancer.storage.tables import write_table
 from balancer.types import (
     DoubleArray,
     EmbeddingShard,
@@ -58,8 +68,17 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterRows:
-    """The rows of some clusters that one worker holds; `quality` is (0,) without one."""
+class Among:
+    """The rows of one stratum: the plan, what its labels are kept under, and the stratum."""
+
+    plan: PickPlan
+    key: str
+    stratum: int
+
+
+@dataclass(frozen=True, slots=True)
+class StratumRows:
+    """The rows of some strata that one worker holds; `quality` is (0,) without one."""
 
     labels: IntArray
     ids: IdArray
@@ -125,6 +144,7 @@ class PoolWorker:
         self._shard: ExchangeShard | None = None
         self._applied = 0
         self._nearest: list[FloatArray] = []
+        self._labels: tuple[str, IntArray] | None = None
 
     def extent(self) -> tuple[int, int, float]:
         """Return rows, dimension and greatest absolute coordinate."""
@@ -139,9 +159,9 @@ class PoolWorker:
     ) -> list[tuple[int, T]]:
         """Return `local(rows, *arguments)` of each shard with rows, after its place among all."""
         return [
-            (place, local(ShardRows(ids, points, columns), *arguments))
-            for place, (ids, points), columns in zip(
-                self._places, self._rows, self._columns, strict=True
+            (place, local(ShardRows(ids, points, columns, shard.shard_id), *arguments))
+            for place, shard, (ids, points), columns in zip(
+                self._places, self._shards, self._rows, self._columns, strict=True
             )
         ]
 
@@ -168,14 +188,16 @@ class PoolWorker:
         room: int,
         capacity: int,
         quality: Quality | None = None,
+        among: Among | None = None,
     ) -> Offer | Behind:
         """Apply picks number `start`, `start + 1`, ... and offer this worker's farthest rows.
 
-        With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
+        With `start` 0 the distances begin anew, over all rows or `among` those of one stratum. A
+        worker that was restarted answers `Behind`.
         """
         started = time.perf_counter()
         if start == 0:
-            self._shard = self._start(capacity, quality) if self._rows else None
+            self._shard = self._start(capacity, quality, among) if self._rows else None
             self._applied = 0
         if self._applied != start:
             return Behind(self._applied)
@@ -186,10 +208,19 @@ class PoolWorker:
         offer = self._shard.offer(room)
         return replace(offer, seconds=time.perf_counter() - started)
 
-    def _start(self, capacity: int, quality: Quality | None) -> ExchangeShard:
+    def _start(
+        self, capacity: int, quality: Quality | None, among: Among | None
+    ) -> ExchangeShard | None:
         weights = np.concatenate([squared_weights(part, quality) for part in self._columns])
+        ids, points = self._ids, self._points
+        if among is not None:
+            rows = self._stratum_rows(among.plan, among.key, among.stratum)
+            ids, points = ids[rows], points[rows]
+            weights = weights[rows] if len(weights) else weights
+        if len(ids) == 0:
+            return None
         options = Options(weights=weights if len(weights) else None)
-        return ExchangeShard(self._points, self._ids, capacity, options)
+        return ExchangeShard(points, ids, capacity, options)
 
     def coresets(
         self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
@@ -222,68 +253,116 @@ class PoolWorker:
             return np.empty(0, np.str_), np.empty((0, 0), np.float32)
         return np.concatenate([ids for ids, _ in found]), np.concatenate([p for _, p in found])
 
-    def cluster_rows(
-        self, centroids: FloatArray, groups: Sequence[IntArray], quality: Quality | None = None
-    ) -> ClusterRows | list[ClusterRows]:
-        """Return this worker's rows of each group of clusters, one result per group."""
-        labels = [assign(points, centroids)[0] for _, points in self._rows]
-        values = (
-            []
-            if quality is None
-            else [scaled_quality(columns, quality) for columns in self._columns]
-        )
+    def candidates(self, plan: PickPlan, key: str) -> Candidates | None:
+        """Return this worker's best rows of every stratum; None when it holds no rows."""
+        if not self._rows:
+            return None
+        return candidates(self._points, self._ids, self._stratum_labels(plan, key), plan)
+
+    def stratum_rows(
+        self, plan: PickPlan, key: str, groups: Sequence[IntArray]
+    ) -> StratumRows | list[StratumRows]:
+        """Return this worker's rows of each group of strata, one result per group."""
+        labels = self._stratum_labels(plan, key)
+        quality = np.empty(0)
+        if plan.quality is not None and self._columns:
+            values = [scaled_quality(columns, plan.quality) for columns in self._columns]
+            quality = np.concatenate(values)
         results = []
         for group in groups:
-            chosen = [np.isin(part, group) for part in labels]
+            wanted = np.zeros(len(plan.strata) + 1, np.bool_)  # the last is for rows of no stratum
+            wanted[group] = True
+            rows = np.flatnonzero(wanted[labels])
             results.append(
-                ClusterRows(
-                    np.concatenate([part[c] for part, c in zip(labels, chosen, strict=True)])
-                    if labels
-                    else np.empty(0, np.int64),
-                    np.concatenate([ids[c] for (ids, _), c in zip(self._rows, chosen, strict=True)])
-                    if labels
-                    else np.empty(0, np.str_),
-                    np.concatenate([p[c] for (_, p), c in zip(self._rows, chosen, strict=True)])
-                    if labels
-                    else np.empty((0, centroids.shape[1]), np.float32),
-                    np.concatenate([part[c] for part, c in zip(values, chosen, strict=True)])
-                    if values
-                    else np.empty(0),
+                StratumRows(
+                    labels[rows],
+                    self._ids[rows],
+                    self._points[rows],
+                    quality[rows] if len(quality) else quality,
                 )
             )
         return results[0] if len(results) == 1 else results
 
-    def pick_group(
+    def pick_group(self, plan: PickPlan, *parts: StratumRows) -> StratumPicks:
+        """Pick in each stratum of one group, from every worker's rows of it."""
+        parts = tuple(part for part in parts if len(part.ids))
+        return pick_strata(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            plan,
+            quality=None
+            if plan.quality is None
+            else np.concatenate([part.quality for part in parts]),
+        )
+
+    def stratum_included(
+        self, plan: PickPlan, key: str, stratum: int
+    ) -> tuple[IdArray, FloatArray] | None:
+        """Return ids and vectors of a stratum's rows here that are picked already."""
+        ids, points = self._stratum(plan, key, stratum)
+        given = np.isin(ids, plan.included)
+        return (ids[given], points[given]) if given.any() else None
+
+    def lowest_hash(
+        self, plan: PickPlan, key: str, stratum: int
+    ) -> tuple[int, str, FloatArray] | None:
+        """Return hash, id and vector of this worker's first row of a stratum in random order."""
+        ids, points = self._stratum(plan, key, stratum)
+        if len(ids) == 0:
+            return None
+        seed = plan.seed_of(stratum)
+        row = seeded_first(ids, seed)
+        return int(hash_ids(ids[row : row + 1], seed)[0]), str(ids[row]), points[row]
+
+    def stratum_extent(self, plan: PickPlan, key: str, stratum: int) -> float:
+        """Return the greatest absolute coordinate of a stratum's rows here."""
+        _, points = self._stratum(plan, key, stratum)
+        return float(np.abs(points).max(initial=0.0))
+
+    def cell_sums(
         self,
-        centroids: FloatArray,
-        counts: IntArray,
-        rule: Within,
-        seed: int,
-        included: IdArray | None,
-        *parts: ClusterRows,
-    ) -> Picked:
-        """Pick `counts[k]` rows of each cluster k of one group, from every worker's rows of it."""
-        quality = np.concatenate([part.quality for part in parts])
-        labels = np.concatenate([part.labels for part in parts])
-        ids = np.concatenate([part.ids for part in parts])
-        points = np.concatenate([part.points for part in parts])
-        picked = []
-        for cluster in np.unique(labels):
-            rows = np.flatnonzero(labels == cluster)
-            picked.append(
-                pick_rows(
-                    np.ascontiguousarray(points[rows]),
-                    ids[rows],
-                    int(counts[cluster]),
-                    rule=rule,
-                    cluster=int(cluster),
-                    centroid=centroids[cluster],
-                    seed=seed,
-                    included=included,
-                    quality=quality[rows] if len(quality) else None,
+        plan: PickPlan,
+        key: str,
+        stratum: int,
+        picks: tuple[IdArray, FloatArray],
+        exponent: int,
+    ) -> CellSums:
+        """Add up a stratum's rows here by the Voronoi cells of its picks."""
+        ids, points = self._stratum(plan, key, stratum)
+        return cell_sums(points, ids, picks[1], picks[0], exponent)[0]
+
+    def cell_nearest(
+        self,
+        plan: PickPlan,
+        key: str,
+        stratum: int,
+        picks: tuple[IdArray, FloatArray],
+        means: FloatArray,
+    ) -> Nearest:
+        """Return a stratum's rows here that are nearest to the means of the Voronoi cells."""
+        ids, points = self._stratum(plan, key, stratum)
+        cells = voronoi_cells(points, ids, picks[1], picks[0])
+        return cell_nearest(points, ids, cells, means)
+
+    def _stratum_labels(self, plan: PickPlan, key: str) -> IntArray:
+        """Return the stratum of each row, kept until another plan's are asked for."""
+        if self._labels is None or self._labels[0] != key:
+            parts = [
+                label_rows(
+                    ShardRows(ids, points, columns), assign(points, plan.centroids)[0], plan.strata
                 )
-            )
-        return concatenate_picked(picked)
+                for (ids, points), columns in zip(self._rows, self._columns, strict=True)
+            ]
+            self._labels = (key, np.concatenate([np.empty(0, np.int64), *parts]))
+        return self._labels[1]
+
+    def _stratum(self, plan: PickPlan, key: str, stratum: int) -> tuple[IdArray, FloatArray]:
+        rows = self._stratum_rows(plan, key, stratum)
+        return self._ids[rows], self._points[rows]
+
+    def _stratum_rows(self, plan: PickPlan, key: str, stratum: int) -> IntArray:
+        return np.flatnonzero(self._stratum_labels(plan, key) == stratum)
 
     def write_assignments(
         self, ledger: Ledger, stage: str, inputs: str, centroids: FloatArray
@@ -313,26 +392,3 @@ class PoolWorker:
         if not self._nearest and self._rows:  # restarted in between
             self.nearest_pick(picks)
         return merge_counts(lower_counts(squared, upper) for squared in self._nearest)
-
-
-def read_columns(
-    store: Store, shard: ShardRef, ids: IdArray, names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """Return metadata columns of one shard in the order of `ids`.
-
-    A column that this shard does not have is all None. Numbers come as float64 with NaN for a
-    missing value, everything else as objects.
-    """
-    table = read_table(store, shard.catalog_uri, sha256=shard.sha256)
-    rows = rows_of(np.array(table["tile_id"].to_pylist()), ids)
-    found: dict[str, NDArray[Any]] = {}
-    for name in names:
-        if name not in table.column_names:
-            found[name] = np.full(len(ids), None, dtype=object)
-            continue
-        values = table[name].to_pylist()
-        numeric = all(v is None or type(v) in (int, float) for v in values)
-        if numeric:
-            values = [np.nan if v is None else v for v in values]
-        found[name] = np.array(values, dtype=np.float64 if numeric else object)[rows]
-    return found

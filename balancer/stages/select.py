@@ -13,10 +13,13 @@ from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
-from balancer.selection.strategies import Settings, run_strategy
+from balancer.selection.included import with_included_rates
+from balancer.selection.settings import Settings
+from balancer.selection.strategies import run_strategy
 from balancer.stages.constraints import check_pool
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
+from balancer.storage.allocations import allocation_table, read_allocation
 from balancer.storage.ledger import Record, StageLedger, new_attempt
 from balancer.storage.selections import read_selections, selection_notes, selections_table
 from balancer.storage.tables import read_table, write_table
@@ -25,6 +28,7 @@ from balancer.types import Clustering, IdArray, Selection
 SELECT = "select"
 SELECTED = "selected"
 PACKING = "packing"
+ALLOCATION = "allocation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,14 @@ def select(
             certified = certify_selection(rows, found[SELECTED], seed=seed)
             exchange = rows.last_exchange
         attempt = new_attempt()
+        allocation = found[SELECTED].allocation
+        report = () if allocation is None else allocation.report
+        if allocation is not None:
+            uri = stage.data_uri(ALLOCATION, attempt, "parquet")
+            file = write_table(context.store, uri, *allocation_table(allocation))
+            stage.record(ALLOCATION, attempt=attempt, inputs=inputs, file=file)
+        for line in report:
+            context.reporter.say(f"quotas: {line}")
         packing = certified.packing_ids
         if packing is not None:
             uri = stage.data_uri(PACKING, attempt, "parquet")
@@ -117,13 +129,26 @@ def select(
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
+    picks = read_selections(table)
+    picks[SELECTED] = _with_allocation(picks[SELECTED], stage, inputs, context)
     return Selections(
-        read_selections(table),
+        picks,
         record,
         record["certificate"],
         _packing(stage, inputs, context),
         record["notes"],
     )
+
+
+def _with_allocation(
+    picked: Selection, stage: StageLedger, inputs: str, context: RunContext
+) -> Selection:
+    record = stage.completed(ALLOCATION, inputs)
+    if record is None:
+        return picked
+    table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
+    allocation = with_included_rates(read_allocation(table), picked)
+    return replace(picked, allocation=allocation)
 
 
 def _packing(stage: StageLedger, inputs: str, context: RunContext) -> IdArray | None:

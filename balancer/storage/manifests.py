@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from balancer.errors import DataError
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import check_columns, read_table, write_table
-from balancer.storage.tile_metadata import MANIFEST_COLUMNS
+from balancer.storage.tile_metadata import MANIFEST_COLUMNS, REPEATS
 from balancer.types import Manifest, Selection
 
 SCHEMA_VERSION = 1
@@ -51,8 +51,8 @@ def manifest_table(
         round_index: from 0.
 
     Returns:
-        `MANIFEST_SCHEMA`, then the catalog's other columns (codec, width, height, mode and
-        metadata); row order is rank.
+        `MANIFEST_SCHEMA`, then `repeats` where tiles may be shown more than once, then the
+        catalog's other columns (codec, width, height, mode and metadata); row order is rank.
 
     Raises:
         DataError: a picked tile that the catalog lacks.
@@ -86,6 +86,8 @@ def manifest_table(
         for field in MANIFEST_SCHEMA
     ]
     table = pa.table(arrays, schema=MANIFEST_SCHEMA)
+    if selection.repeats is not None:
+        table = table.append_column(REPEATS, pa.array(selection.repeats, pa.int64()))
     for name, column in extra.items():
         table = table.append_column(name, column)
     return table

@@ -40,7 +40,10 @@ def read_clustering(table: pa.Table, inertia: float, fingerprint: str) -> Cluste
 
 
 def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
-    """Return `selection, tile_id, cluster, distance, weight, reason`, best first in each."""
+    """Return `selection, tile_id, cluster, distance, weight, reason, repeats`, best first.
+
+    `repeats` is null where tiles are shown once.
+    """
     parts = [
         pa.table(
             {
@@ -50,6 +53,9 @@ def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
                 "distance": picked.distance,
                 "weight": picked.weight,
                 "reason": pa.array(picked.reason.tolist(), pa.string()),
+                "repeats": pa.array(picked.repeats)
+                if picked.repeats is not None
+                else pa.nulls(len(picked), pa.int64()),
             }
         )
         for name, picked in selections.items()
@@ -58,12 +64,17 @@ def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
 
 
 def selection_notes(selection: Selection) -> dict[str, Any]:
-    """Return what the footer says of a selection beside its certificate: outliers, coresets."""
+    """Return what the footer says of a selection beside its certificate.
+
+    Outliers, coresets, and what quotas could not reach.
+    """
     notes: dict[str, Any] = {}
     if selection.outliers is not None:
         notes["outliers"] = selection.outliers.tolist()
     if selection.coreset is not None:
         notes["coreset"] = dict(selection.coreset)
+    if selection.allocation is not None:
+        notes["quotas"] = list(selection.allocation.report)
     return notes
 
 
@@ -80,5 +91,6 @@ def read_selections(table: pa.Table) -> dict[str, Selection]:
             distance=part["distance"].to_numpy(),
             weight=part["weight"].to_numpy(),
             reason=np.array(part["reason"].to_pylist()),
+            repeats=None if part["repeats"].null_count else part["repeats"].to_numpy(),
         )
     return found

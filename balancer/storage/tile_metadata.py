@@ -19,7 +19,9 @@ MANIFEST_COLUMNS = (
 )  # fmt: skip
 NEAR_COLUMN = "num_near_duplicates"
 """Of a manifest made without near-duplicates: how many of them each row stands for."""
-RESERVED_COLUMNS = frozenset(CATALOG_COLUMNS) | frozenset(MANIFEST_COLUMNS) | {NEAR_COLUMN}
+REPEATS = "repeats"
+"""Column of a manifest whose tiles may be shown more than once."""
+RESERVED_COLUMNS = frozenset((*CATALOG_COLUMNS, *MANIFEST_COLUMNS, NEAR_COLUMN, REPEATS))
 
 
 def parse_sidecar(data: bytes, where: str) -> dict[str, Any]:

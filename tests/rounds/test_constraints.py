@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,24 @@ class TestRun:
         lists = {"include": str(tmp_path / "include.txt")}
         with pytest.raises(ConfigError, match=r"'none' of .*include\.txt is none"):
             finish(frozen(folder, tmp_path / "run", rounds=1, selection=lists))
+
+
+def test_weights_of_every_row_with_all_constraints(tmp_path: Path) -> None:
+    asked = replace(
+        request(tmp_path, strategy="per-cluster", quality_column="q"),
+        weights=str(tmp_path / "weights.parquet"),
+    )
+    select_embeddings(asked)
+    picked, facts = read_manifest(Store(), str(tmp_path / "manifest.parquet"))
+    weights = read_table(Store(), str(tmp_path / "weights.parquet"))
+    assert weights.num_rows == 270
+    assert sum(weights["weight"].to_pylist()) == pytest.approx(25)
+    rate = dict(zip(weights["tile_id"].to_pylist(), weights["weight"].to_pylist(), strict=True))
+    for tile, weight in zip(
+        picked["tile_id"].to_pylist(), picked["weight"].to_pylist(), strict=True
+    ):
+        assert rate[tile] == pytest.approx(1 / weight)
+    # The notes of both: what is excluded, and what quotas could not reach.
+    assert facts["excluded"]["rows"] == 31
+    assert isinstance(facts["quotas"], list)
+    assert verify_manifest(Store(), str(tmp_path / "manifest.parquet")).verified

@@ -17,7 +17,8 @@ from balancer.errors import DataError
 from balancer.seeding import derive_seed
 from balancer.selection import Constraints, select_certified
 from balancer.selection.certified import certify_selection
-from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
+from balancer.selection.settings import Settings
+from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.stages import pool as pool_module
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_worker import Behind, PoolWorker

@@ -21,10 +21,12 @@ from balancer.seeding import derive_seed
 from balancer.selection import STRATEGIES, select
 from balancer.selection.arrays import prepare
 from balancer.selection.pool import ArrayPool
-from balancer.selection.strategies import Settings, run_strategy
+from balancer.selection.settings import Settings
+from balancer.selection.strategies import run_strategy
 from balancer.stages import pool as pool_module
-from balancer.stages.pool import RayPool, deal_clusters, open_pool
+from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.stratum_picks import deal_clusters
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
