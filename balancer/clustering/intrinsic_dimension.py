@@ -23,7 +23,7 @@ LEAST_ROWS = 3
 
 
 def two_nn(points: FloatArray, *, discard: float = 0.1) -> float:
-    """Estimate the intrinsic dimension of a sample (Facco et al. 2017, Scientific Reports 7, 12140).
+    """Estimate the intrinsic dimension of a sample (Facco et al., Sci. Rep. 7, 12140, 2017).
 
     The empirical F of the i-th smallest of N ratios is i / N. The largest ratios, which lie where
     the density changes most, are discarded before the line is fitted by least squares, as in the
