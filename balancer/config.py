@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,8 +17,15 @@ from balancer.config_fields import Fraction, Number, PositiveInt, Section, Tripl
 from balancer.errors import ConfigError
 
 Strategy = Literal[
-    "random", "farthest-point", "per-cluster", "hybrid", "composable", "composable-epsilon"
+    "random",
+    "farthest-point",
+    "per-cluster",
+    "hierarchical",
+    "hybrid",
+    "composable",
+    "composable-epsilon",
 ]
+Seeding = Literal["k-means++", "k-means||", "farthest-point", "random"]
 Within = Literal["random", "nearest", "farthest-point"]
 ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
@@ -141,15 +149,58 @@ class EmbeddingConfig(Section):
 
 
 class ClusteringConfig(Section):
-    """Distributed k-means."""
+    """Distributed k-means, flat or in levels."""
 
     num_clusters: PositiveInt | None = None
     """From the budget when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
     iterations: PositiveInt = 20
     tolerance: Annotated[Number, Field(ge=0)] = 1e-4
     """Stop when the inertia falls by less than this share in an iteration."""
+    init: Seeding = "k-means++"
+    """How first centroids are found: `k-means++`, `farthest-point` or `random` on a seeded sample,
+    or `k-means||` on all rows."""
+    seeds_per_cluster: PositiveInt = 16
+    """Rows per cluster that first centroids are drawn from."""
     sample_per_cluster: PositiveInt = 64
-    """Rows per cluster in the seeded sample that the first centroids are chosen from."""
+    """Rows per cluster in the seeded sample on which they are improved before all rows are read."""
+    sample_iterations: Annotated[int, Field(ge=0)] = 5
+    """Iterations on that sample, where there are at least twice as many rows."""
+    spherical: bool = False
+    """Centroids of unit length, for L2-normalised rows."""
+    max_skew: Annotated[Number, Field(gt=1)] | None = None
+    """Split clusters of more than this many times the mean size (rows / K); K grows."""
+    fit_rows: PositiveInt | None = None
+    """Iterate on a sample of this many rows only; sizes and assignments are those of all rows."""
+    levels: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    """Clusters per level, finest first, for the strategy `hierarchical`; see `target_exponent`."""
+    resamplings: Annotated[int, Field(ge=0)] | None = None
+    """Times that each level is resampled and clustered anew."""
+    resample_rows: PositiveInt = 8
+    """Members that a cluster gives to a resampling."""
+    resample_rule: Literal["nearest", "random"] = "nearest"
+    """Which members: those nearest to the centroid, or any."""
+    target_exponent: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+    """Levels and resamplings that are absent are chosen from the intrinsic dimension so that the
+    density of centroids is about the archive's density to this power."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ClusteringConfig:
+        levels = self.levels or ()
+        if self.levels is not None and (
+            not levels or any(a <= b for a, b in pairwise(levels))
+        ):
+            raise ValueError(f"levels must be numbers of clusters that fall; got {list(levels)}")
+        if levels and self.num_clusters is not None and self.num_clusters != levels[0]:
+            raise ValueError(
+                f"num_clusters must be the first of levels ({levels[0]}) or absent; got "
+                f"{self.num_clusters}"
+            )
+        if self.sample_per_cluster < self.seeds_per_cluster:
+            raise ValueError(
+                f"sample_per_cluster must be at least seeds_per_cluster "
+                f"({self.seeds_per_cluster}); got {self.sample_per_cluster}"
+            )
+        return self
 
 
 class SelectionConfig(Section):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import Within
 from balancer.imbalance.radius import covering_radii
 from balancer.selection.coresets import Coreset, local_coreset

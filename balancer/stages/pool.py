@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
-from balancer.clustering.kmeans import PartialSums, Scale, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, merge_sums
 from balancer.config import Within
 from balancer.imbalance.radius import (
     SHARES,

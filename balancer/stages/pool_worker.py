@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts

@@ -6,10 +6,9 @@ from sklearn.cluster import KMeans
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.initialization import kmeans_plus_plus
-from balancer.clustering.kmeans import (
-    default_num_clusters,
+from balancer.clustering.kmeans import default_num_clusters, fit
+from balancer.clustering.lloyd import (
     finalize_sums,
-    fit,
     inertia_of,
     local_sums,
     make_scale,
