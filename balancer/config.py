@@ -186,9 +186,7 @@ class ClusteringConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> ClusteringConfig:
         levels = self.levels or ()
-        if self.levels is not None and (
-            not levels or any(a <= b for a, b in pairwise(levels))
-        ):
+        if self.levels is not None and (not levels or any(a <= b for a, b in pairwise(levels))):
             raise ValueError(f"levels must be numbers of clusters that fall; got {list(levels)}")
         if levels and self.num_clusters is not None and self.num_clusters != levels[0]:
             raise ValueError(
@@ -316,6 +314,23 @@ class Config(Section):
     convergence: ConvergenceConfig = ConvergenceConfig()
     ray: RayConfig = RayConfig()
     storage: StorageConfig = StorageConfig()
+
+    @model_validator(mode="after")
+    def _check_hierarchy(self) -> Config:
+        flat_only = [name for name in ("max_skew", "fit_rows")
+                     if getattr(self.clustering, name) is not None]  # fmt: skip
+        if self.selection.strategy == "hierarchical" and flat_only:
+            raise ValueError(
+                f"clustering.{flat_only[0]} must be absent with selection.strategy: hierarchical"
+            )
+        if self.selection.strategy != "hierarchical" and "hierarchical" in self.measures.compare:
+            raise ValueError(
+                "measures.compare can name hierarchical only where selection.strategy is "
+                "hierarchical, because the others pick from flat clusters"
+            )
+        if self.clustering.spherical and not self.embedding.normalize:
+            raise ValueError("clustering.spherical needs embedding.normalize: true")
+        return self
 
     def frozen_part(self) -> dict[str, Any]:
         """Return what defines the result: everything except where and on what it runs."""

@@ -107,9 +107,7 @@ def _assign_by_faiss(
     return labels, squared
 
 
-def _search(
-    points: FloatArray, centroids: FloatArray, device: str
-) -> tuple[FloatArray, IntArray]:
+def _search(points: FloatArray, centroids: FloatArray, device: str) -> tuple[FloatArray, IntArray]:
     try:
         import faiss
     except ImportError as error:  # pragma: no cover - the development install has FAISS

@@ -146,9 +146,7 @@ def _checked(sample: FloatArray, num_clusters: int) -> FloatArray:
 
 
 @numba.njit(cache=True, parallel=True)
-def _draw(
-    sample: FloatArray, weights: FloatArray, uniforms: DoubleArray, chosen: IntArray
-) -> None:
+def _draw(sample: FloatArray, weights: FloatArray, uniforms: DoubleArray, chosen: IntArray) -> None:
     """Fill `chosen` from its second place on."""
     num_rows = sample.shape[0]
     nearest = np.full(num_rows, np.inf, np.float32)

@@ -175,4 +175,6 @@ def _assign_tiles(
                 count = (end - begin) * (high - low)
                 block = products[thread, :count].reshape((end - begin, high - low))
                 np.dot(rows, known.doubled[low:high].T, block)
-                _lower(rows, known, low, block, (approximate, squared[begin:end], labels[begin:end]))
+                _lower(
+                    rows, known, low, block, (approximate, squared[begin:end], labels[begin:end])
+                )

@@ -76,7 +76,11 @@ def assign_by_torch(
 
 @numba.njit(cache=True)
 def _decide(
-    points: FloatArray, centroids: FloatArray, pairs: IntArray, labels: IntArray, squared: FloatArray
+    points: FloatArray,
+    centroids: FloatArray,
+    pairs: IntArray,
+    labels: IntArray,
+    squared: FloatArray,
 ) -> None:
     """Lower each row by its (row, centroid) pairs, which come in ascending order."""
     for i in range(pairs.shape[0]):

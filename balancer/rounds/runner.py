@@ -162,7 +162,7 @@ def run_round(
     with open_pool(context.store, shards, normalize=normalize) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(
-            context, pool, index, embeddings=made_of, num_clusters=num_clusters
+            context, pool, index, embeddings=made_of, num_clusters=num_clusters, budget=budget
         )
         assignments = assign_tiles(context, pool, index, clustering)
         chosen = select(context, pool, clustering, budget, index)
@@ -170,7 +170,13 @@ def run_round(
         if reference is None:
             wanted = config.measures.reference_clusters or num_clusters
             frozen, record = cluster(
-                context, pool, index, embeddings=made_of, num_clusters=wanted, kind=REFERENCE
+                context,
+                pool,
+                index,
+                embeddings=made_of,
+                num_clusters=wanted,
+                budget=budget,
+                kind=REFERENCE,
             )
             reference = Reference(shards, frozen, record)
     rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from balancer.clustering.assignment import assign
+from balancer.clustering.hierarchy import fit_hierarchy
 from balancer.clustering.kmeans import default_num_clusters, fit
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.distances import l2_normalize, require_finite
@@ -91,7 +92,8 @@ def select_certified(
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
         count = kmeans.num_clusters or default_num_clusters(budget, len(points))
-        fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
+        fitter = fit_hierarchy if config.strategy == "hierarchical" else fit
+        fitted = fitter(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
         pool = ArrayPool(points, names, labels, fitted.centroids)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted)

@@ -16,10 +16,11 @@ from balancer.config import SelectionConfig, Strategy, Within
 from balancer.seeding import derive_seed
 from balancer.selection.coresets import finalize_coreset
 from balancer.selection.exchange import Picks
+from balancer.selection.hierarchical_quotas import hierarchical_quota
 from balancer.selection.per_cluster import interleave
 from balancer.selection.pool import Picked, Pool
 from balancer.selection.quotas import water_filling
-from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
+from balancer.types import Clustering, FloatArray, IdArray, IntArray, Quota, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Settings:
 
     Attributes:
         seed: of this selection.
-        within: rule inside a cluster for `per-cluster`.
+        within: rule inside a cluster for `per-cluster` and `hierarchical`.
         global_share: share of the budget that `hybrid` picks over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
@@ -95,6 +96,24 @@ def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection
     """
     clustering = _clustering(settings, "per-cluster")
     quota = water_filling(clustering.sizes, budget, seed=settings.seed)
+    return _by_quota(pool, quota, settings, clustering, "per-cluster")
+
+
+def select_hierarchical(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by water-filling from the top of a hierarchy of clusters down to its finest level.
+
+    Inside a finest cluster and in the ranking it is as `select_per_cluster`, which it equals for a
+    clustering of one level; the weight of a tile is the inverse of the product of the shares along
+    its path.
+    """
+    clustering = _clustering(settings, "hierarchical")
+    quota = hierarchical_quota(clustering.sizes, clustering.ancestors, budget, seed=settings.seed)
+    return _by_quota(pool, quota, settings, clustering, "hierarchical")
+
+
+def _by_quota(
+    pool: Pool, quota: Quota, settings: Settings, clustering: Clustering, name: str
+) -> Selection:
     picked = pool.pick_in_clusters(quota.counts, settings.within, settings.seed)
     weights = clustering.sizes[picked.cluster] / quota.counts[picked.cluster]
     order = interleave(picked.cluster, _positions(picked.cluster), seed=settings.seed)
@@ -103,7 +122,7 @@ def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection
         picked.cluster[order],
         picked.distance[order],
         weights[order],
-        f"per-cluster:{settings.within}",
+        f"{name}:{settings.within}",
     )
 
 
@@ -175,12 +194,13 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "random": select_random,
     "farthest-point": select_farthest_point,
     "per-cluster": select_per_cluster,
+    "hierarchical": select_hierarchical,
     "hybrid": select_hybrid,
     "composable": select_composable,
     "composable-epsilon": select_composable_epsilon,
 }
 
-CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid"})
+CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hierarchical", "hybrid"})
 """Strategies that need a clustering."""
 
 
