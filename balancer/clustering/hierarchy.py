@@ -217,7 +217,8 @@ def level_sizes(clustering: Clustering) -> list[IntArray]:
     >>> [sizes.tolist() for sizes in level_sizes(tree)]
     [[3, 4], [7]]
     """
-    sizes = [clustering.sizes]
-    for nodes in clustering.ancestors:
-        sizes.append(np.bincount(nodes, weights=clustering.sizes).astype(np.int64))
-    return sizes
+    above = [
+        np.bincount(nodes, weights=clustering.sizes).astype(np.int64)
+        for nodes in clustering.ancestors
+    ]
+    return [clustering.sizes, *above]

@@ -181,8 +181,8 @@ def finalize_sums(
     """
     centroids = previous.copy()
     filled = total.counts > 0
-    means = total.sums[filled].astype(np.float64) / total.counts[filled, None]
-    means = np.ldexp(means, -scale.coordinate_exponent).astype(np.float32)
+    exact = total.sums[filled].astype(np.float64) / total.counts[filled, None]
+    means = np.ldexp(exact, -scale.coordinate_exponent).astype(np.float32)
     if spherical:
         nonzero = means.any(axis=1)
         filled[np.flatnonzero(filled)[~nonzero]] = False

@@ -138,7 +138,7 @@ def _lower(
                 least = min(least, row_bits[c])
             minima[whole] = least
             smallest = min(smallest, least)
-        held[0] = max(smallest, 0)
+        held[0] = smallest if smallest > 0 else 0
         approximate[r] = min(number[0], approximate[r])
         slack = known.error * (np.float64(norm) + known.largest) + SMALLEST
         number[0] = np.float32(approximate[r] + 2 * slack) * np.float32(1 + 1e-6)

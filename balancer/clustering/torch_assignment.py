@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,9 +18,6 @@ import numpy as np
 from balancer.distances import squared_distance
 from balancer.errors import ConfigError
 from balancer.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    import torch
 
 BLOCK_ENTRIES = 1 << 26
 """Products on the device at a time: 256 MB."""
@@ -116,7 +113,9 @@ def full_precision(device: str) -> Iterator[None]:
     import torch
 
     backends: Any = torch.backends
-    backend = getattr(backends.mkldnn, "matmul", None) if device == "cpu" else backends.cuda.matmul
+    backend: Any = (
+        getattr(backends.mkldnn, "matmul", None) if device == "cpu" else backends.cuda.matmul
+    )
     if not hasattr(backend, "fp32_precision"):  # pragma: no cover - torch before 2.9
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
