@@ -139,7 +139,7 @@ def fit(
     num_clusters = min(num_clusters, rows.num_rows)
     fitted = _rows_to_fit(rows, num_clusters, config, seed, say)
     scale = _scale_of(rows, config)
-    centroids = _seed_centroids(fitted, num_clusters, config, seed, say)
+    centroids = seed_centroids(fitted, num_clusters, config, seed, say)
     centroids, total = lloyd(fitted, centroids, config, say=say)
     if fitted is not rows:
         total = rows.sums(centroids, scale)
@@ -203,10 +203,10 @@ def _rows_to_fit(
     return ArrayRows(points, ids)
 
 
-def _seed_centroids(
-    rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say
+def seed_centroids(
+    rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say = silent
 ) -> FloatArray:
-    """Return first centroids by `config.init`, improved on a sample where that is cheap."""
+    """Return (K, D) first centroids by `config.init`, improved on a sample where that is cheap."""
     if config.init == "k-means||":
         say(f"k-means: {num_clusters} seeds by k-means|| from all {rows.num_rows} rows")
         centroids = kmeans_parallel(rows, num_clusters, seed)

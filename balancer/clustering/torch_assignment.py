@@ -112,10 +112,9 @@ def full_precision(device: str) -> Iterator[None]:
     """Keep float32 products in float32 (no TF32), whatever the process has chosen."""
     import torch
 
-    backends: Any = torch.backends
-    backend: Any = (
-        getattr(backends.mkldnn, "matmul", None) if device == "cpu" else backends.cuda.matmul
-    )
+    mkldnn: Any = torch.backends.mkldnn
+    cuda: Any = torch.backends.cuda.matmul
+    backend: Any = getattr(mkldnn, "matmul", None) if device == "cpu" else cuda
     if not hasattr(backend, "fp32_precision"):  # pragma: no cover - torch before 2.9
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
