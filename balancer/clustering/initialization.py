@@ -13,7 +13,7 @@ from balancer.distances import squared_distance, update_nearest
 from balancer.types import DoubleArray, FloatArray, IntArray
 
 CHUNK_ROWS = 1024
-"""Rows that a thread measures at a time; part of the result, as sums are rounded by chunk."""
+"""Rows whose sum is searched at a time; part of the result, as sums are rounded by chunk."""
 
 MARGIN = np.float32(4 * (1 + 1e-5))
 """Four, with room for the roundings of the distances compared."""
@@ -145,9 +145,13 @@ def _checked(sample: FloatArray, num_clusters: int) -> FloatArray:
     return np.ascontiguousarray(sample, dtype=np.float32)
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True)
 def _draw(sample: FloatArray, weights: FloatArray, uniforms: DoubleArray, chosen: IntArray) -> None:
-    """Fill `chosen` from its second place on."""
+    """Fill `chosen` from its second place on.
+
+    By one thread: K barriers between threads cost more than they gain, above all where workers
+    share the cores.
+    """
     num_rows = sample.shape[0]
     nearest = np.full(num_rows, np.inf, np.float32)
     owner = np.zeros(num_rows, np.int64)
@@ -158,7 +162,7 @@ def _draw(sample: FloatArray, weights: FloatArray, uniforms: DoubleArray, chosen
         newest = sample[chosen[k - 1]]
         for j in range(k - 1):
             apart[j] = squared_distance(newest, sample[chosen[j]])
-        for chunk in numba.prange(num_chunks):
+        for chunk in range(num_chunks):
             total = 0.0
             for i in range(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, num_rows)):
                 if apart[owner[i]] < MARGIN * nearest[i] or k == 1:

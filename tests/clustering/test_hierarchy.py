@@ -12,11 +12,11 @@ from balancer.clustering.hierarchy import (
     plan_resamplings,
 )
 from balancer.clustering.kmeans import ArrayRows
-from balancer.clustering.lloyd import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import ClusteringConfig
 from balancer.selection.farthest_point import row_ids
-from balancer.types import FloatArray, ShardRows
+from balancer.types import FloatArray
 from tests.clustering.densities import measured_exponent, truncated_normal
+from tests.clustering.sharded_rows import ShardedRows
 
 CONFIG = ClusteringConfig(levels=(24, 6), resamplings=1, resample_rows=4, iterations=10)
 
@@ -27,24 +27,6 @@ def imbalanced(count: int = 600, dim: int = 4) -> FloatArray:
     centers = 4 * rng.standard_normal((6, dim))
     points: FloatArray = (centers[group] + rng.standard_normal((count, dim))).astype(np.float32)
     return points
-
-
-class ShardedRows(ArrayRows):
-    """The rows of an array in shards of any sizes."""
-
-    def __init__(self, points: FloatArray, num_shards: int) -> None:
-        super().__init__(points, row_ids(len(points)))
-        owner = np.random.default_rng(num_shards).integers(0, num_shards, len(points))
-        self.shards = [
-            ShardRows(self.ids[owner == s], np.ascontiguousarray(points[owner == s]))
-            for s in range(num_shards)
-        ]
-
-    def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums:
-        return merge_sums([local_sums(s.points, s.ids, centroids, scale) for s in self.shards])
-
-    def map_shards(self, local, *arguments):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN201
-        return [local(shard, *arguments) for shard in self.shards]
 
 
 def test_the_tree_belongs_together() -> None:
