@@ -177,8 +177,9 @@ class ClusteringConfig(Section):
     """Times that each level is resampled and clustered anew."""
     resample_rows: PositiveInt = 8
     """Members that a cluster gives to a resampling."""
-    resample_rule: Literal["nearest", "random"] = "nearest"
-    """Which members: those nearest to the centroid, or any."""
+    resample_rule: Literal["nearest", "random"] = "random"
+    """Which members: those nearest to the centroid, or any. The theory is of any members; the
+    nearest ones lie so close together that clusters stay where they were."""
     target_exponent: Annotated[Number, Field(gt=0, lt=1)] = 0.3
     """Levels and resamplings that are absent are chosen from the intrinsic dimension so that the
     density of centroids is about the archive's density to this power."""

@@ -26,7 +26,7 @@ from balancer.stages.pool import open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
 from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
-from balancer.stages.resources import ray_session
+from balancer.stages.resources import gpus_per_worker, ray_session
 from balancer.stages.select import SELECTED, select
 from balancer.stages.train import train_encoder
 from balancer.storage.filesystem import Store
@@ -159,7 +159,8 @@ def run_round(
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
     made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
     normalize = config.embedding.normalize
-    with open_pool(context.store, shards, normalize=normalize) as pool:
+    gpus = gpus_per_worker(config.ray)
+    with open_pool(context.store, shards, normalize=normalize, num_gpus=gpus) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters, budget=budget
@@ -194,7 +195,7 @@ def run_round(
         packing_ids=chosen.packing_ids,
     )
     previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
-    with open_pool(context.store, reference.embeddings, normalize=normalize) as pool:
+    with open_pool(context.store, reference.embeddings, normalize=normalize, num_gpus=gpus) as pool:
         measures = measure(
             pool,
             reference.clustering,

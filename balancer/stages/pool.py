@@ -29,7 +29,7 @@ from balancer.selection.pool import (
 )
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.pool_worker import Behind, PoolWorker
-from balancer.stages.resources import available_cpus, plain_errors
+from balancer.stages.resources import available_cpus, available_gpus, plain_errors
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.types import Clustering, EmbeddingShard, FloatArray, IdArray, IntArray, ShardRef
@@ -197,6 +197,7 @@ def open_pool(
     num_workers: int | None = None,
     catalog: Sequence[ShardRef] = (),
     columns: Sequence[str] = (),
+    num_gpus: int = 0,
 ) -> Iterator[RayPool]:
     """Load the shards into actors for the time of the block.
 
@@ -207,11 +208,13 @@ def open_pool(
         num_workers: actors; one per CPU, at most one per shard, when absent.
         catalog: the cataloged shards, when `columns` are wanted.
         columns: names of metadata columns for the local steps of `map_shards`.
+        num_gpus: per actor, 0 or 1; with 1 there are at most as many actors as GPUs.
     """
     shards = [shard for shard in shards if shard.num_rows] or shards[:1]
-    count = min(num_workers or available_cpus(), len(shards))
+    slots = available_gpus() if num_gpus else available_cpus()
+    count = min(num_workers or slots, len(shards))
     actor: Any = ray.remote(PoolWorker).options(
-        num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
+        num_cpus=1, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
     workers = [
         actor.remote(
@@ -220,6 +223,7 @@ def open_pool(
             normalize=normalize,
             catalog={shard.shard_id: shard for shard in catalog},
             columns=columns,
+            device="cuda" if num_gpus else "cpu",
         )
         for number in range(count)
     ]

@@ -58,6 +58,7 @@ class PoolWorker:
         normalize: L2-normalise the rows.
         catalog: the cataloged shards by id, when `columns` are wanted.
         columns: names of metadata columns for the local steps of `map_shards`.
+        device: where rows are assigned to centroids; the results do not depend on it.
 
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
@@ -70,7 +71,9 @@ class PoolWorker:
         normalize: bool,
         catalog: Mapping[str, ShardRef] | None = None,
         columns: Sequence[str] = (),
+        device: str = "cpu",
     ) -> None:
+        self._device = device
         self._shards = [shard for shard in shards if shard.num_rows]
         dim = max((shard.dim for shard in self._shards), default=0)
         # One matrix for all shards, so that a selection sees one array; each shard is a view.
@@ -123,7 +126,10 @@ class PoolWorker:
 
     def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums | None:
         """Return this worker's merged k-means sums; None when it holds no rows."""
-        parts = [local_sums(points, ids, centroids, scale) for ids, points in self._rows]
+        parts = [
+            local_sums(points, ids, centroids, scale, device=self._device)
+            for ids, points in self._rows
+        ]
         return merge_sums(parts) if parts else None
 
     def offer(
@@ -168,7 +174,7 @@ class PoolWorker:
         self, centroids: FloatArray, groups: Sequence[IntArray]
     ) -> ClusterRows | list[ClusterRows]:
         """Return this worker's rows of each group of clusters, one result per group."""
-        labels = [assign(points, centroids)[0] for _, points in self._rows]
+        labels = [assign(points, centroids, device=self._device)[0] for _, points in self._rows]
         results = []
         for group in groups:
             chosen = [np.isin(part, group) for part in labels]
@@ -221,7 +227,7 @@ class PoolWorker:
         """Write the clusters of each shard's rows; return the completion records."""
         records = []
         for shard, (ids, points) in zip(self._shards, self._rows, strict=True):
-            labels, squared = assign(points, centroids)
+            labels, squared = assign(points, centroids, device=self._device)
             table = assignment_table(ids, labels, np.sqrt(squared))
             attempt = new_attempt()
             uri = ledger.stage(stage).data_uri(shard.shard_id, attempt, "parquet")
@@ -235,7 +241,7 @@ class PoolWorker:
 
     def nearest_pick(self, picks: FloatArray) -> Counter[int]:
         """Measure each row's distance to its nearest pick; return the upper-bit counts."""
-        self._nearest = [assign(points, picks)[1] for _, points in self._rows]
+        self._nearest = [assign(points, picks, device=self._device)[1] for _, points in self._rows]
         return merge_counts(upper_counts(squared) for squared in self._nearest)
 
     def nearest_pick_detail(self, picks: FloatArray, upper: int) -> Counter[int]:
