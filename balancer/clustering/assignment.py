@@ -23,7 +23,8 @@ ROUNDING = float(np.finfo(np.float32).eps)
 """Twice the unit roundoff of float32: the bound below holds with a factor 2 to spare."""
 
 FEW_CENTROIDS = 4
-"""Below this many centroids the plain scan is as fast as a matrix product."""
+SMALL = 1 << 16
+"""Below these many centroids or multiplications the plain scan is as fast as a matrix product."""
 
 
 def assign(
@@ -52,7 +53,10 @@ def assign(
     """
     if len(centroids) < FEW_CENTROIDS or len(points) == 0:
         return nearest_rows(points, centroids)
-    engine = choose_engine(device) if engine == "auto" else engine
+    if engine == "auto":
+        if points.size * len(centroids) < SMALL:
+            return nearest_rows(points, centroids)
+        engine = choose_engine(device)
     if engine == "compiled":
         if device != "cpu":
             raise ConfigError(

@@ -18,6 +18,7 @@ from balancer.clustering.lloyd import (
     Rows,
     Scale,
     finalize_sums,
+    greatest,
     inertia_of,
     local_sums,
     make_scale,
@@ -91,7 +92,7 @@ class ArrayRows:
 
     def extent(self) -> tuple[int, float]:
         """See `Rows`."""
-        return self.points.shape[1], float(np.abs(self.points).max())
+        return self.points.shape[1], greatest(self.points)
 
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
         """See `Rows`."""

@@ -88,6 +88,15 @@ def make_scale(num_rows: int, dim: int, largest: float) -> Scale:
     return Scale(61 - row_bits - magnitude, 61 - row_bits - distance_bits)
 
 
+def greatest(points: FloatArray) -> float:
+    """Return the greatest absolute coordinate, without a copy of the (N, D) points.
+
+    >>> greatest(np.array([[1.0, -2.0]], dtype=np.float32))
+    2.0
+    """
+    return max(float(points.max()), -float(points.min())) if points.size else 0.0
+
+
 def local_sums(
     points: FloatArray, ids: IdArray, centroids: FloatArray, scale: Scale, *, device: str = "cpu"
 ) -> PartialSums:

@@ -16,6 +16,7 @@ from balancer.clustering.lloyd import (
     Rows,
     Scale,
     finalize_sums,
+    greatest,
     local_sums,
     make_scale,
 )
@@ -106,7 +107,7 @@ def _split(points: FloatArray, ids: IdArray, num_parts: int, seed: int) -> Float
     if num_parts == 1:
         return points[:1]
     centroids = kmeans_plus_plus(points, num_parts, child_generator(seed, "part"))
-    scale = make_scale(len(points), points.shape[1], float(np.abs(points).max()))
+    scale = make_scale(len(points), points.shape[1], greatest(points))
     for _ in range(PART_ITERATIONS):
         centroids = finalize_sums(local_sums(points, ids, centroids, scale), centroids, scale)
     return centroids

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.lloyd import PartialSums, Scale, local_sums, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, greatest, local_sums, merge_sums
 from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
@@ -104,7 +104,7 @@ class PoolWorker:
         return (
             sum(len(ids) for ids, _ in self._rows),
             max((points.shape[1] for _, points in self._rows), default=0),
-            max((float(np.abs(points).max()) for _, points in self._rows), default=0.0),
+            max((greatest(points) for _, points in self._rows), default=0.0),
         )
 
     def map_shards(self, local: Callable[..., T], arguments: tuple[object, ...]) -> list[T]:
