@@ -163,7 +163,7 @@ class ClusteringConfig(Section):
     """Rows per cluster that first centroids are drawn from."""
     sample_per_cluster: PositiveInt = 64
     """Rows per cluster in the seeded sample on which they are improved before all rows are read."""
-    sample_iterations: Annotated[int, Field(ge=0)] = 5
+    sample_iterations: Annotated[int, Field(ge=0)] = 3
     """Iterations on that sample, where there are at least twice as many rows."""
     spherical: bool = False
     """Centroids of unit length, for L2-normalised rows."""
