@@ -114,7 +114,7 @@ def full_precision(device: str) -> Iterator[None]:
 
     mkldnn: Any = torch.backends.mkldnn
     cuda: Any = torch.backends.cuda.matmul
-    backend: Any = getattr(mkldnn, "matmul", None) if device == "cpu" else cuda
+    backend: Any = getattr(mkldnn, "matmul", None) if device.startswith("cpu") else cuda
     if not hasattr(backend, "fp32_precision"):  # pragma: no cover - torch before 2.9
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
