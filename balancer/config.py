@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,8 +18,15 @@ from balancer.config_fields import Fraction, Number, PositiveInt, Section, Text,
 from balancer.errors import ConfigError
 
 Strategy = Literal[
-    "random", "farthest-point", "per-cluster", "hybrid", "composable", "composable-epsilon"
+    "random",
+    "farthest-point",
+    "per-cluster",
+    "hierarchical",
+    "hybrid",
+    "composable",
+    "composable-epsilon",
 ]
+Seeding = Literal["k-means++", "k-means||", "farthest-point", "random"]
 Within = Literal["random", "nearest", "farthest-point", "medoid"]
 AxisRule = Literal["uniform"] | Fraction | dict[str, Fraction]
 """How the budget is shared over the values of a column: equally; in proportion to their numbers to
@@ -148,15 +156,57 @@ class EmbeddingConfig(Section):
 
 
 class ClusteringConfig(Section):
-    """Distributed k-means."""
+    """Distributed k-means, flat or in levels."""
 
     num_clusters: PositiveInt | None = None
     """From the budget when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
     iterations: PositiveInt = 20
     tolerance: Annotated[Number, Field(ge=0)] = 1e-4
     """Stop when the inertia falls by less than this share in an iteration."""
+    init: Seeding = "k-means++"
+    """How first centroids are found: `k-means++`, `farthest-point` or `random` on a seeded sample,
+    or `k-means||` on all rows."""
+    seeds_per_cluster: PositiveInt = 16
+    """Rows per cluster that first centroids are drawn from."""
     sample_per_cluster: PositiveInt = 64
-    """Rows per cluster in the seeded sample that the first centroids are chosen from."""
+    """Rows per cluster in the seeded sample on which they are improved before all rows are read."""
+    sample_iterations: Annotated[int, Field(ge=0)] = 3
+    """Iterations on that sample, where there are at least twice as many rows."""
+    spherical: bool = False
+    """Centroids of unit length, for L2-normalised rows."""
+    max_skew: Annotated[Number, Field(gt=1)] | None = None
+    """Split clusters of more than this many times the mean size (rows / K); K grows."""
+    fit_rows: PositiveInt | None = None
+    """Iterate on a sample of this many rows only; sizes and assignments are those of all rows."""
+    levels: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
+    """Clusters per level, finest first, for the strategy `hierarchical`; see `target_exponent`."""
+    resamplings: Annotated[int, Field(ge=0)] | None = None
+    """Times that each level is resampled and clustered anew."""
+    resample_rows: PositiveInt = 8
+    """Members that a cluster gives to a resampling."""
+    resample_rule: Literal["nearest", "random"] = "random"
+    """Which members: those nearest to the centroid, or any. The theory is of any members; the
+    nearest ones lie so close together that clusters stay where they were."""
+    target_exponent: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+    """Levels and resamplings that are absent are chosen from the intrinsic dimension so that the
+    density of centroids is about the archive's density to this power."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ClusteringConfig:
+        levels = self.levels or ()
+        if self.levels is not None and (not levels or any(a <= b for a, b in pairwise(levels))):
+            raise ValueError(f"levels must be numbers of clusters that fall; got {list(levels)}")
+        if levels and self.num_clusters is not None and self.num_clusters != levels[0]:
+            raise ValueError(
+                f"num_clusters must be the first of levels ({levels[0]}) or absent; got "
+                f"{self.num_clusters}"
+            )
+        if self.sample_per_cluster < self.seeds_per_cluster:
+            raise ValueError(
+                f"sample_per_cluster must be at least seeds_per_cluster "
+                f"({self.seeds_per_cluster}); got {self.sample_per_cluster}"
+            )
+        return self
 
 
 def can_weigh(strategy: Strategy, within: Within) -> bool:
@@ -165,7 +215,7 @@ def can_weigh(strategy: Strategy, within: Within) -> bool:
     >>> can_weigh("per-cluster", "random")
     False
     """
-    inside = strategy == "per-cluster" and within == "farthest-point"
+    inside = strategy in ("per-cluster", "hierarchical") and within == "farthest-point"
     return inside or strategy in ("farthest-point", "hybrid")
 
 
@@ -356,7 +406,23 @@ class Config(Section):
                 "selection.deduplicate.threshold is a cosine similarity and needs "
                 "embedding.normalize: true. Give selection.deduplicate.distance instead"
             )
+        self._check_hierarchy()
         return self
+
+    def _check_hierarchy(self) -> None:
+        flat_only = [name for name in ("max_skew", "fit_rows")
+                     if getattr(self.clustering, name) is not None]  # fmt: skip
+        if self.selection.strategy == "hierarchical" and flat_only:
+            raise ValueError(
+                f"clustering.{flat_only[0]} must be absent with selection.strategy: hierarchical"
+            )
+        if self.selection.strategy != "hierarchical" and "hierarchical" in self.measures.compare:
+            raise ValueError(
+                "measures.compare can name hierarchical only where selection.strategy is "
+                "hierarchical, because the others pick from flat clusters"
+            )
+        if self.clustering.spherical and not self.embedding.normalize:
+            raise ValueError("clustering.spherical needs embedding.normalize: true")
 
     def frozen_part(self) -> dict[str, Any]:
         """Return what defines the result: everything except where and on what it runs."""

@@ -119,12 +119,15 @@ class Clustering:
         sizes: (K,) int64, summing to the rows clustered.
         inertia: sum over rows of the squared distance to the nearest centroid.
         fingerprint: digest of inputs and configuration.
+        ancestors: (L, K) int64, the cluster of level 2, 3, ... L + 1 that each lies in; no rows
+            for a flat clustering.
     """
 
     centroids: FloatArray
     sizes: IntArray
     inertia: float
     fingerprint: str = ""
+    ancestors: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     @property
     def num_clusters(self) -> int:

@@ -1,60 +1,41 @@
-"""Lloyd's k-means as local / merge / finalize, with exact sums.
+"""Distributed k-means: seeding, Lloyd iterations until the inertia settles, splitting, and a log.
 
-Every shard assigns its rows and adds them up in integers: a row's coordinates are scaled by a
-power of two that is fixed for the whole data set and rounded once. Integer addition is associative,
-so the centroids are the same bits for any sharding, order and number of workers.
+The steps on the rows are those of `balancer.clustering.lloyd`, so the result is the same bits for
+any sharding and number of workers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
-from scipy import sparse
 
-from balancer.clustering.assignment import assign
-from balancer.clustering.initialization import kmeans_plus_plus
+from balancer.clustering.initialization import SAMPLED_SEEDS
+from balancer.clustering.lloyd import (
+    PartialSums,
+    Rows,
+    Scale,
+    finalize_sums,
+    greatest,
+    inertia_of,
+    local_sums,
+    make_scale,
+)
+from balancer.clustering.parallel_seeding import kmeans_parallel
+from balancer.clustering.skew import skew_of, split_oversized
 from balancer.config import ClusteringConfig
-from balancer.seeding import child_generator, derive_seed
-from balancer.types import Clustering, FloatArray, IdArray, IntArray
+from balancer.distances import l2_normalize
+from balancer.seeding import child_generator, derive_seed, lowest_hashes
+from balancer.types import Clustering, FloatArray, IdArray, ShardRows
 
-SPARE_ROWS = 64
-"""Far rows that a shard offers for re-seeding empty clusters, per iteration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Powers of two by which coordinates and squared distances become integers.
-
-    64-bit sums of `num_rows` scaled values cannot overflow.
-    """
-
-    coordinate_exponent: int
-    distance_exponent: int
+T = TypeVar("T")
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class PartialSums:
-    """What one shard adds to an iteration. `merge` is associative and commutative.
-
-    Attributes:
-        sums: (K, D) int64 scaled coordinate sums.
-        counts: (K,) int64 rows per cluster.
-        inertia: scaled sum of squared distances, a Python integer.
-        far_distances: (F,) float32 squared distances of the farthest rows, F <= SPARE_ROWS.
-        far_ids: (F,) their ids.
-        far_rows: (F, D) their vectors.
-    """
-
-    sums: IntArray
-    counts: IntArray
-    inertia: int
-    far_distances: FloatArray
-    far_ids: IdArray
-    far_rows: FloatArray
+def silent(_: str) -> None:
+    """Drop a line of the log."""
 
 
 def default_num_clusters(budget: int, num_rows: int) -> int:
@@ -69,90 +50,22 @@ def default_num_clusters(budget: int, num_rows: int) -> int:
     return max(1, min(round(2 * math.sqrt(budget)), max(1, budget // 2), num_rows))
 
 
-def make_scale(num_rows: int, dim: int, largest: float) -> Scale:
-    """Return the scale for `num_rows` rows whose coordinates do not exceed `largest` in size."""
-    row_bits = math.ceil(math.log2(max(2, num_rows)))
-    magnitude = math.ceil(math.log2(max(largest, 1e-30)))
-    distance_bits = 2 * (magnitude + 1) + math.ceil(math.log2(dim + 1)) + 1
-    return Scale(61 - row_bits - magnitude, 61 - row_bits - distance_bits)
+def describe_num_clusters(num_clusters: int, budget: int, num_rows: int, *, given: bool) -> str:
+    """Return a line for the log: K, where it is from, and what it means.
 
-
-def local_sums(
-    points: FloatArray, ids: IdArray, centroids: FloatArray, scale: Scale
-) -> PartialSums:
-    """Assign one shard's rows and add them up.
-
-    Args:
-        points: (N, D) float32, finite.
-        ids: (N,) tile ids.
-        centroids: (K, D) float32.
-        scale: of the whole data set.
-
-    Cost: one assignment, N * D integer additions, 8 * N * D bytes.
+    >>> describe_num_clusters(49, 600, 4500, given=False)
+    'k-means: K = 49 from the budget (2 sqrt(600)): 91.8 rows and 12.2 picks per cluster'
     """
-    labels, squared = assign(points, centroids)
-    num_clusters = len(centroids)
-    integers = np.rint(np.ldexp(points.astype(np.float64), scale.coordinate_exponent))
-    members = sparse.csr_array(
-        (np.ones(len(points), np.int64), (labels, np.arange(len(points)))),
-        shape=(num_clusters, len(points)),
+    origin = "as configured" if given else f"from the budget (2 sqrt({budget}))"
+    line = (
+        f"k-means: K = {num_clusters} {origin}: {num_rows / num_clusters:.1f} rows and "
+        f"{budget / num_clusters:.1f} picks per cluster"
     )
-    scaled = np.rint(np.ldexp(squared.astype(np.float64), scale.distance_exponent))
-    far = _farthest(squared, ids)
-    return PartialSums(
-        sums=np.asarray(members @ integers.astype(np.int64)),
-        counts=np.bincount(labels, minlength=num_clusters).astype(np.int64),
-        inertia=int(scaled.astype(np.int64).sum()),
-        far_distances=squared[far],
-        far_ids=ids[far],
-        far_rows=points[far],
-    )
-
-
-def merge_sums(parts: Sequence[PartialSums]) -> PartialSums:
-    """Add up the parts of several shards.
-
-    Raises:
-        ValueError: no parts.
-    """
-    if not parts:
-        raise ValueError("merge_sums needs at least one shard's part; got none.")
-    distances = np.concatenate([part.far_distances for part in parts])
-    ids = np.concatenate([part.far_ids for part in parts])
-    far = _farthest(distances, ids)
-    return PartialSums(
-        sums=np.sum([part.sums for part in parts], axis=0, dtype=np.int64),
-        counts=np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
-        inertia=sum(part.inertia for part in parts),
-        far_distances=distances[far],
-        far_ids=ids[far],
-        far_rows=np.concatenate([part.far_rows for part in parts])[far],
-    )
-
-
-def finalize_sums(total: PartialSums, previous: FloatArray, scale: Scale) -> FloatArray:
-    """Return the next (K, D) float32 centroids.
-
-    Empty clusters restart, in cluster order, from the rows farthest from their centroids
-    (distance, then lowest id); rows at distance zero are not used, so with fewer distinct rows
-    than clusters some stay empty.
-    """
-    centroids = previous.copy()
-    filled = total.counts > 0
-    means = total.sums[filled].astype(np.float64) / total.counts[filled, None]
-    centroids[filled] = np.ldexp(means, -scale.coordinate_exponent).astype(np.float32)
-    far = total.far_rows[total.far_distances > 0]
-    if len(far):
-        _, distinct = np.unique(far, axis=0, return_index=True)
-        far = far[np.sort(distinct)]
-    for cluster, row in zip(np.flatnonzero(~filled), far, strict=False):
-        centroids[cluster] = row
-    return centroids
-
-
-def inertia_of(total: PartialSums, scale: Scale) -> float:
-    """Return the sum of squared distances to the nearest centroid."""
-    return math.ldexp(float(total.inertia), -scale.distance_exponent)
+    if num_clusters > budget:
+        line += f"; more clusters than the budget of {budget} can pick from"
+    if num_rows < 10 * num_clusters:
+        line += "; fewer than 10 rows per cluster, so centroids are uncertain"
+    return line
 
 
 def has_converged(previous: float, current: float, tolerance: float) -> bool:
@@ -160,63 +73,157 @@ def has_converged(previous: float, current: float, tolerance: float) -> bool:
     return previous - current <= tolerance * previous
 
 
-class Rows(Protocol):
-    """Rows to cluster, on one array or on many workers."""
+class ArrayRows:
+    """Rows of one array, as `balancer.clustering.lloyd.Rows`.
+
+    Args:
+        points: (N, D) float32, C-contiguous, finite.
+        ids: (N,) unique ids.
+    """
+
+    def __init__(self, points: FloatArray, ids: IdArray) -> None:
+        self.points = np.ascontiguousarray(points, dtype=np.float32)
+        self.ids = ids
 
     @property
     def num_rows(self) -> int:
         """How many rows there are."""
+        return len(self.points)
 
     def extent(self) -> tuple[int, float]:
-        """Return the dimension and the greatest absolute coordinate."""
+        """See `Rows`."""
+        return self.points.shape[1], greatest(self.points)
 
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
-        """Return ids and vectors of the `count` rows with the lowest hashes, lowest first."""
+        """See `Rows`."""
+        rows = lowest_hashes(self.ids, count, seed=seed)
+        return self.ids[rows], self.points[rows]
 
     def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums:
-        """Return the merged `local_sums` of all rows."""
+        """See `Rows`."""
+        return local_sums(self.points, self.ids, centroids, scale)
+
+    def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
+        """See `Rows`. The array is one shard."""
+        return [local(ShardRows(self.ids, self.points), *arguments)]
 
 
 def fit(
-    rows: Rows, num_clusters: int, *, config: ClusteringConfig, seed: int, fingerprint: str = ""
+    rows: Rows,
+    num_clusters: int,
+    *,
+    config: ClusteringConfig,
+    seed: int,
+    fingerprint: str = "",
+    say: Say = silent,
 ) -> Clustering:
-    """Cluster `rows` into at most `num_clusters` clusters.
+    """Cluster `rows` into `num_clusters` clusters, or more where large ones are split.
 
-    The first centroids come from k-means++ on `config.sample_per_cluster` rows per cluster, then
-    Lloyd iterations run until the inertia settles.
+    Seeds come from `config.init`, then Lloyd iterations over all rows run until the inertia
+    settles. With `config.fit_rows` the iterations see a sample of the rows only; sizes and inertia
+    are always those of all rows.
 
     Args:
         rows: where the rows are.
         num_clusters: K; lowered to the number of rows.
-        config: iterations, tolerance and sample size.
+        config: seeding, iterations, tolerance, splitting.
         seed: of this clustering.
         fingerprint: recorded in the result.
+        say: told what a user should know, a line at a time.
 
     Returns:
         The clustering; its sizes and inertia belong to its centroids.
+
+    Cost: up to `config.iterations` + 1 passes of N K D multiply-adds; K (D + 1) integers come back
+    from each worker per pass.
     """
     num_clusters = min(num_clusters, rows.num_rows)
-    _, sample = rows.sample(
-        num_clusters * config.sample_per_cluster, derive_seed(seed, "kmeans-sample")
-    )
-    dim, largest = rows.extent()
-    scale = make_scale(rows.num_rows, dim, largest)
-    centroids = kmeans_plus_plus(sample, num_clusters, child_generator(seed, "kmeans"))
-    total = rows.sums(centroids, scale)
-    for _ in range(config.iterations):
-        before = inertia_of(total, scale)
-        centroids = finalize_sums(total, centroids, scale)
+    fitted = _rows_to_fit(rows, num_clusters, config, seed, say)
+    scale = _scale_of(rows, config)
+    centroids = seed_centroids(fitted, num_clusters, config, seed, say)
+    centroids, total = lloyd(fitted, centroids, config, say=say)
+    if fitted is not rows:
         total = rows.sums(centroids, scale)
-        settled = has_converged(before, inertia_of(total, scale), config.tolerance)
-        if settled and total.counts.all():
-            break
+    if config.max_skew is not None:
+        centroids, total = split_oversized(
+            rows,
+            centroids,
+            total,
+            scale=scale,
+            limit=config.max_skew * rows.num_rows / num_clusters,
+            seed=seed,
+            say=say,
+        )
+    say(
+        f"k-means: inertia {inertia_of(total, scale):.6g} over {rows.num_rows} rows, skew "
+        f"{skew_of(total.counts):.1f} (largest {int(total.counts.max())}, mean "
+        f"{rows.num_rows / len(centroids):.1f}), {int((total.counts == 0).sum())} empty"
+    )
     return Clustering(centroids, total.counts, inertia_of(total, scale), fingerprint)
 
 
-def _farthest(squared: FloatArray, ids: IdArray) -> IntArray:
-    """Return at most SPARE_ROWS rows by (distance descending, id)."""
-    rows = np.arange(len(squared))
-    if len(squared) > SPARE_ROWS:
-        limit = np.partition(squared, len(squared) - SPARE_ROWS)[len(squared) - SPARE_ROWS]
-        rows = np.flatnonzero(squared >= limit)
-    return rows[np.lexsort((ids[rows], -squared[rows]))][:SPARE_ROWS]
+def lloyd(
+    rows: Rows, centroids: FloatArray, config: ClusteringConfig, *, say: Say = silent
+) -> tuple[FloatArray, PartialSums]:
+    """Iterate until the inertia settles; return the centroids and their sums.
+
+    The last step is kept even when `config.tolerance` stops there, so that sums and centroids
+    belong together. Iterations go on while clusters are empty.
+    """
+    scale = _scale_of(rows, config)
+    total = rows.sums(centroids, scale)
+    for iteration in range(config.iterations):
+        before = inertia_of(total, scale)
+        centroids = finalize_sums(total, centroids, scale, spherical=config.spherical)
+        total = rows.sums(centroids, scale)
+        settled = has_converged(before, inertia_of(total, scale), config.tolerance)
+        if settled and total.counts.all():
+            say(f"k-means: settled after {iteration + 1} iterations")
+            break
+    return centroids, total
+
+
+def _scale_of(rows: Rows, config: ClusteringConfig) -> Scale:
+    dim, largest = rows.extent()
+    # Centroids of unit length may reach beyond the rows.
+    return make_scale(rows.num_rows, dim, max(largest, 1.0) if config.spherical else largest)
+
+
+def _rows_to_fit(
+    rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say
+) -> Rows:
+    """Return all rows, or the sample that `config.fit_rows` asks for."""
+    if config.fit_rows is None or config.fit_rows >= rows.num_rows:
+        return rows
+    count = max(config.fit_rows, num_clusters)
+    ids, points = rows.sample(count, derive_seed(seed, "fit-rows"))
+    say(
+        f"k-means: fitted on {count} of {rows.num_rows} rows ({count / rows.num_rows:.2%}) as "
+        f"clustering.fit_rows asks, drawn from all shards by hash"
+    )
+    return ArrayRows(points, ids)
+
+
+def seed_centroids(
+    rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say = silent
+) -> FloatArray:
+    """Return (K, D) first centroids by `config.init`, improved on a sample where that is cheap."""
+    if config.init == "k-means||":
+        say(f"k-means: {num_clusters} seeds by k-means|| from all {rows.num_rows} rows")
+        centroids = kmeans_parallel(rows, num_clusters, seed)
+    else:
+        count = num_clusters * config.sample_per_cluster
+        ids, sample = rows.sample(count, derive_seed(seed, "kmeans-sample"))
+        rng = child_generator(seed, "kmeans")
+        drawn = sample[: num_clusters * config.seeds_per_cluster]
+        centroids = SAMPLED_SEEDS[config.init](drawn, num_clusters, rng)
+        steps = config.sample_iterations if 2 * len(sample) <= rows.num_rows else 0
+        say(
+            f"k-means: {num_clusters} seeds by {config.init} from {len(drawn)} of "
+            f"{rows.num_rows} rows, then {steps} iterations on {len(sample)} of them; the "
+            f"iterations that follow see every row"
+        )
+        if steps:
+            few = config.model_copy(update={"iterations": steps})
+            centroids, _ = lloyd(ArrayRows(sample, ids), centroids, few)
+    return l2_normalize(centroids) if config.spherical else centroids

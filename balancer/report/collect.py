@@ -113,7 +113,7 @@ def _request(run: RunFiles, config: Mapping[str, Any]) -> Request:
     selection = SelectionConfig.model_validate(config["selection"])
     encoder = config.get("encoder", {})
     strategy: str = selection.strategy
-    if strategy == "per-cluster":
+    if strategy in {"per-cluster", "hierarchical"}:
         strategy += f", {selection.within} inside"
     num_tiles = int(run.catalog["num_tiles"])
     return Request(

@@ -24,12 +24,13 @@ from balancer.stages.context import RunContext
 from balancer.stages.deduplicate import deduplicate, with_counts
 from balancer.stages.embed import embed_archive
 from balancer.stages.measure import measure
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.progress import Reporter
 from balancer.stages.publish import find_rows, publish
 from balancer.stages.quota_axes import check_axes
 from balancer.stages.remote_driver import is_client, require_shared_paths, run_on_cluster
-from balancer.stages.resources import ray_session
+from balancer.stages.resources import gpus_per_worker, ray_session
 from balancer.stages.select import SELECTED, select
 from balancer.stages.train import train_encoder
 from balancer.stages.weights import publish_weights, write_weights
@@ -175,17 +176,18 @@ def run_round(
     normalize = config.embedding.normalize
     quality = config.selection.quality_column
     columns = dict.fromkeys([*axes, *([] if quality is None else [quality])])
+    gpus = gpus_per_worker(config.ray)
     with open_pool(
         context.store,
         near.shards,
         normalize=normalize,
-        catalog=catalog.shards,
-        columns=tuple(columns),
+        metadata=Metadata(catalog.shards, tuple(columns)),
         exclude=exclude,
+        num_gpus=gpus,
     ) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(
-            context, pool, index, embeddings=made_of, num_clusters=num_clusters
+            context, pool, index, embeddings=made_of, num_clusters=num_clusters, budget=budget
         )
         assignments = assign_tiles(context, pool, index, clustering)
         chosen = select(context, pool, clustering, budget, index)
@@ -199,10 +201,12 @@ def run_round(
             inputs=str(chosen.record["inputs"]),
         )
         if reference is None and near.facts is None:
-            reference = _make_reference(context, pool, shards, num_clusters)
+            reference = _make_reference(context, pool, shards, num_clusters, budget)
     if reference is None:  # measures look at all tiles, near-duplicates too
-        with open_pool(context.store, shards, normalize=normalize, exclude=exclude) as pool:
-            reference = _make_reference(context, pool, shards, num_clusters)
+        with open_pool(
+            context.store, shards, normalize=normalize, exclude=exclude, num_gpus=gpus
+        ) as pool:
+            reference = _make_reference(context, pool, shards, num_clusters, budget)
     rows = find_rows(context, catalog, [picked.tile_ids for picked in selections.values()])
     rows = with_counts(context, near, rows)
     manifest = publish(
@@ -222,7 +226,7 @@ def run_round(
     )
     previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
     with open_pool(
-        context.store, reference.embeddings, normalize=normalize, exclude=exclude
+        context.store, reference.embeddings, normalize=normalize, exclude=exclude, num_gpus=gpus
     ) as pool:
         measures = measure(
             pool,
@@ -256,15 +260,22 @@ def run_round(
 
 
 def _make_reference(
-    context: RunContext, pool: RayPool, shards: tuple[EmbeddingShard, ...], num_clusters: int
+    context: RunContext,
+    pool: RayPool,
+    shards: tuple[EmbeddingShard, ...],
+    num_clusters: int,
+    budget: int,
 ) -> Reference:
-    """Cluster all embeddings of round 0: what every round is measured in."""
+    """Cluster all embeddings of round 0 but the excluded: what every round is measured in."""
+    exclude = context.lists.exclude.tolist()
+    parts: list[object] = [[shard.shard_id, shard.sha256] for shard in shards]
     frozen, record = cluster(
         context,
         pool,
         0,
-        embeddings=digest_json([[shard.shard_id, shard.sha256] for shard in shards]),
+        embeddings=digest_json([*parts, exclude] if exclude else parts),
         num_clusters=context.config.measures.reference_clusters or num_clusters,
+        budget=budget,
         kind=REFERENCE,
     )
     return Reference(shards, frozen, record)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from balancer.clustering.assignment import assign
+from balancer.clustering.hierarchy import fit_hierarchy
 from balancer.clustering.kmeans import default_num_clusters, fit
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.distances import l2_normalize, require_finite
@@ -168,7 +169,8 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
         count = kmeans.num_clusters or default_num_clusters(budget, len(points))
-        fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
+        fitter = fit_hierarchy if config.strategy == "hierarchical" else fit
+        fitted = fitter(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
         pool = ArrayPool(points, names, labels, fitted.centroids, found)
     include = np.asarray(limits.include, dtype=np.str_)

@@ -1,4 +1,4 @@
-"""Strategies with quotas: per-cluster, and hybrid, whose rest is picked over the whole pool.
+"""Strategies with quotas: per-cluster, hierarchical, and hybrid, which adds global picks.
 
 Strata are the clusters, or cells of clusters and metadata columns. Included tiles are floors of
 their stratum: they count first, the stratum's other picks start from them, and weights and rates
@@ -25,7 +25,7 @@ from balancer.selection.included import (
 from balancer.selection.per_cluster import interleave
 from balancer.selection.plain_strategies import make_selection, select_farthest_point
 from balancer.selection.pool import Pool
-from balancer.selection.quota_plan import find_strata, share_strata
+from balancer.selection.quota_plan import find_strata, share_levels, share_strata
 from balancer.selection.settings import Settings
 from balancer.types import (
     Allocation,
@@ -90,11 +90,25 @@ def select_per_cluster(pool: Pool, budget: int, settings: Settings) -> Selection
     that every prefix is balanced too; included tiles come before all turns. Where tiles may
     repeat, there are fewer rows than `budget`, and their `repeats` add up to it.
     """
-    share = _share_by_quotas(pool, budget, settings, settings.within, "per-cluster")
-    clustering = _clustering(settings, "per-cluster")
+    return _by_quotas(pool, budget, settings, "per-cluster")
+
+
+def select_hierarchical(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by water-filling from the top of a hierarchy of clusters down to its finest level.
+
+    Inside a finest cluster and in the ranking it is as `select_per_cluster`, which it equals for a
+    clustering of one level; the weight of a tile is the inverse of the product of the shares along
+    its path.
+    """
+    return _by_quotas(pool, budget, settings, "hierarchical")
+
+
+def _by_quotas(pool: Pool, budget: int, settings: Settings, strategy: str) -> Selection:
+    share = _share_by_quotas(pool, budget, settings, settings.within, strategy)
+    clustering = _clustering(settings, strategy)
     weights = _weigh(share, np.zeros(clustering.num_clusters, np.int64))
     rest = make_selection(
-        share.ids, share.cluster, share.distance, weights.picked, f"per-cluster:{settings.within}"
+        share.ids, share.cluster, share.distance, weights.picked, f"{strategy}:{settings.within}"
     )
     return _finish(share, weights, rest, share.repeats)
 
@@ -152,14 +166,17 @@ def _share_by_quotas(
     strata = find_strata(pool, clustering, settings.quotas)
     own = strata_of(pool, given, clustering.centroids, strata)
     floors = np.bincount(own, minlength=len(strata)).astype(np.int64)
-    allocation = share_strata(
-        strata,
-        budget,
-        settings.quotas,
-        clustering.num_clusters,
-        seed=settings.seed,
-        floors=floors,
-    )
+    if strategy == "hierarchical":
+        allocation = share_levels(strata, clustering, budget, seed=settings.seed, floors=floors)
+    else:
+        allocation = share_strata(
+            strata,
+            budget,
+            settings.quotas,
+            clustering.num_clusters,
+            seed=settings.seed,
+            floors=floors,
+        )
     counts = allocation.counts
     distinct = np.minimum(counts, strata.sizes)
     picked = pool.pick_in_clusters(

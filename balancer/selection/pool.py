@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, greatest, local_sums, merge_sums
 from balancer.config import Within
 from balancer.imbalance.radius import covering_radii, trimmed_radius
 from balancer.selection.bounds import Options
@@ -220,7 +220,7 @@ class ArrayPool:
 
     def extent(self) -> tuple[int, float]:
         """See `balancer.clustering.kmeans.Rows`."""
-        return self.points.shape[1], float(np.abs(self.points).max())
+        return self.points.shape[1], greatest(self.points)
 
     def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums:
         """See `balancer.clustering.kmeans.Rows`."""

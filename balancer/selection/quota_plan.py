@@ -21,6 +21,7 @@ from balancer.config import AxisRule, QuotasConfig
 from balancer.seeding import derive_seed
 from balancer.selection.controlled_rounding import round_to_margins
 from balancer.selection.feasibility import CLUSTERS, Axis, Limits, describe_shortfalls
+from balancer.selection.hierarchical_quotas import hierarchical_quota
 from balancer.selection.proportional_fitting import Margin, fit_margins
 from balancer.selection.quotas import Box, allocate, fill, limits
 from balancer.selection.strata import cluster_strata, count_strata, merge_strata
@@ -166,6 +167,27 @@ def share_strata(
     prior = np.maximum(strata.sizes, 1).astype(np.float64) ** quotas.alpha
     counts = _fit(prior, most, [axis.margin for axis in axes], own.box, least)
     return _allocation(strata, counts, most, axes, notes, budget, quotas)
+
+
+def share_levels(
+    strata: Strata, clustering: Clustering, budget: int, *, seed: int, floors: IntArray
+) -> Allocation:
+    """Share a budget over the finest clusters of a hierarchy, from the top down.
+
+    Args:
+        strata: the finest clusters.
+        clustering: with its ancestors.
+        budget: tiles to pick.
+        seed: orders clusters for remainders.
+        floors: (K,) least per cluster.
+
+    Raises:
+        ValueError: `floors` beyond the sizes, or the budget.
+
+    Cost: see `balancer.selection.hierarchical_quotas`.
+    """
+    quota = hierarchical_quota(strata.sizes, clustering.ancestors, budget, seed=seed, floors=floors)
+    return Allocation(strata, quota.counts, quota.counts / np.maximum(1, strata.sizes))
 
 
 def _fit(

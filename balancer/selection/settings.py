@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         seed: of this selection.
-        within: rule inside a cluster for `per-cluster`.
+        within: rule inside a cluster for `per-cluster` and `hierarchical`.
         global_share: share of the budget that `hybrid` picks over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.

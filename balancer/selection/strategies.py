@@ -14,7 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from balancer.config import Strategy, can_trim, can_weigh
-from balancer.selection.clustered_strategies import select_hybrid, select_per_cluster
+from balancer.selection.clustered_strategies import (
+    select_hierarchical,
+    select_hybrid,
+    select_per_cluster,
+)
 from balancer.selection.plain_strategies import (
     select_composable,
     select_composable_epsilon,
@@ -29,12 +33,13 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "random": select_random,
     "farthest-point": select_farthest_point,
     "per-cluster": select_per_cluster,
+    "hierarchical": select_hierarchical,
     "hybrid": select_hybrid,
     "composable": select_composable,
     "composable-epsilon": select_composable_epsilon,
 }
 
-CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid"})
+CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hierarchical", "hybrid"})
 """Strategies that need a clustering."""
 
 
@@ -70,8 +75,8 @@ def _check(strategy: Strategy, settings: Settings) -> None:
     if settings.quality_column is not None and not can_weigh(strategy, settings.within):
         raise ValueError(
             f"quality_column must not be given for {strategy}, which has no distances that "
-            f"quality could multiply. Use farthest-point, hybrid, or per-cluster with "
-            f"farthest-point inside."
+            f"quality could multiply. Use farthest-point, hybrid, or per-cluster or "
+            f"hierarchical with farthest-point inside."
         )
     if settings.num_outliers and not can_trim(strategy):
         raise ValueError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from balancer.clustering.kmeans import default_num_clusters, fit
+from balancer.clustering.hierarchy import fit_hierarchy
+from balancer.clustering.kmeans import default_num_clusters, describe_num_clusters, fit, silent
+from balancer.clustering.skew import skew_of
 from balancer.config import digest_json
 from balancer.seeding import derive_seed
 from balancer.stages.context import RunContext
@@ -22,6 +24,7 @@ def cluster(
     *,
     embeddings: str,
     num_clusters: int,
+    budget: int,
     kind: str = CLUSTER,
 ) -> tuple[Clustering, Record]:
     """Return the round's clustering, computing it unless it is recorded.
@@ -35,18 +38,31 @@ def cluster(
         round_index: whose folder the clustering goes to.
         embeddings: fingerprint of the embeddings.
         num_clusters: K.
-        kind: name of the stage.
+        budget: tiles to pick, for the log.
+        kind: name of the stage. The reference is always flat.
 
     Returns:
         The clustering and its completion record.
     """
     config = context.config
-    inputs = digest_json([embeddings, config.clustering.model_dump(), num_clusters, config.seed])
+    in_levels = kind == CLUSTER and config.selection.strategy == "hierarchical"
+    inputs = digest_json(
+        [embeddings, config.clustering.model_dump(), num_clusters, config.seed, in_levels]
+    )
     stage = context.ledger.stage(f"{context.round_name(round_index)}/{kind}")
     record = stage.completed("kmeans", inputs)
     if record is None:
-        found = fit(
-            pool, num_clusters, config=config.clustering, seed=derive_seed(config.seed, "cluster")
+        if kind == CLUSTER:
+            given = (config.clustering.num_clusters or config.clustering.levels) is not None
+            line = describe_num_clusters(num_clusters, budget, pool.num_rows, given=given)
+            context.reporter.say(line)
+        fitter = fit_hierarchy if in_levels else fit
+        found = fitter(
+            pool,
+            num_clusters,
+            config=config.clustering,
+            seed=derive_seed(config.seed, "cluster"),
+            say=context.reporter.say if kind == CLUSTER else silent,
         )
         attempt = new_attempt()
         uri = stage.data_uri("kmeans", attempt, "parquet")
@@ -57,7 +73,7 @@ def cluster(
             inputs=inputs,
             file=file,
             inertia=found.inertia,
-            skew=float(found.sizes.max() / max(1.0, found.sizes.mean())),
+            skew=skew_of(found.sizes),
         )
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
     return read_clustering(table, record["inertia"], inputs), record
@@ -78,5 +94,7 @@ def assign_tiles(
 
 
 def clusters_for(context: RunContext, budget: int, num_rows: int) -> int:
-    """Return K: as configured, or from the budget."""
-    return context.config.clustering.num_clusters or default_num_clusters(budget, num_rows)
+    """Return K, of the finest level where there are levels: as configured, or from the budget."""
+    clustering = context.config.clustering
+    given = clustering.levels[0] if clustering.levels else clustering.num_clusters
+    return given or default_num_clusters(budget, num_rows)

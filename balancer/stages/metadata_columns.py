@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from balancer.selection.pool import rows_of
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
 from balancer.types import IdArray, ShardRef
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Metadata that a pool's rows come with: the cataloged shards, and names of their columns."""
+
+    catalog: tuple[ShardRef, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def read_columns(

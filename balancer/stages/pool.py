@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
-from balancer.clustering.kmeans import PartialSums, Scale, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, merge_sums
 from balancer.config import Within
 from balancer.errors import DataError
 from balancer.imbalance.radius import (
@@ -26,8 +26,9 @@ from balancer.selection.quality import Quality
 from balancer.selection.strata import cluster_strata
 from balancer.selection.stratum_picks import PickPlan, StratumPicks
 from balancer.selection.uniform import lowest_hashes
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool_worker import Behind, PoolWorker
-from balancer.stages.resources import available_cpus, plain_errors
+from balancer.stages.resources import available_cpus, available_gpus, plain_errors
 from balancer.stages.stratum_picks import WorkerPicks
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
@@ -37,7 +38,6 @@ from balancer.types import (
     FloatArray,
     IdArray,
     IntArray,
-    ShardRef,
     Strata,
 )
 
@@ -231,9 +231,9 @@ def open_pool(
     *,
     normalize: bool,
     num_workers: int | None = None,
-    catalog: Sequence[ShardRef] = (),
-    columns: Sequence[str] = (),
+    metadata: Metadata | None = None,
     exclude: IdArray | None = None,
+    num_gpus: int = 0,
 ) -> Iterator[RayPool]:
     """Load the shards into actors for the time of the block.
 
@@ -242,18 +242,20 @@ def open_pool(
         shards: all of them, in catalog order.
         normalize: L2-normalise the rows.
         num_workers: actors; one per CPU, at most one per shard, when absent.
-        catalog: the cataloged shards, when `columns` are wanted.
-        columns: names of metadata columns for the local steps of `map_shards`.
+        metadata: columns that the local steps of `map_shards` see.
         exclude: ids of rows that are dropped as the shards are read, so that clustering,
             selection and certificate see only what may be picked. Ids that are nowhere do nothing.
+        num_gpus: per actor, 0 or 1; with 1 there are at most as many actors as GPUs.
 
     Raises:
         DataError: no row is left.
     """
+    wanted = metadata or Metadata()
     shards = [shard for shard in shards if shard.num_rows] or shards[:1]
-    count = min(num_workers or available_cpus(), len(shards))
+    slots = available_gpus() if num_gpus else available_cpus()
+    count = min(num_workers or slots, len(shards))
     actor: Any = ray.remote(PoolWorker).options(
-        num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
+        num_cpus=1, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
     dropped = ray.put(exclude) if exclude is not None and len(exclude) else None
     workers = [
@@ -261,9 +263,10 @@ def open_pool(
             store,
             list(shards[number::count]),
             normalize=normalize,
-            catalog={shard.shard_id: shard for shard in catalog},
-            columns=columns,
+            catalog={shard.shard_id: shard for shard in wanted.catalog},
+            columns=wanted.columns,
             exclude=dropped,
+            device="cuda" if num_gpus else "cpu",
         )
         for number in range(count)
     ]

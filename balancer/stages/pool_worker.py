@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
+from balancer.clustering.lloyd import PartialSums, Scale, greatest, local_sums, merge_sums
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
 from balancer.seeding import hash_ids
@@ -96,6 +96,7 @@ class PoolWorker:
         catalog: the cataloged shards by id, when `columns` are wanted.
         columns: names of metadata columns for the local steps of `map_shards`.
         exclude: ids of rows that are dropped as their shard is read.
+        device: where rows are assigned to centroids; the results do not depend on it.
 
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
@@ -109,7 +110,9 @@ class PoolWorker:
         catalog: Mapping[str, ShardRef] | None = None,
         columns: Sequence[str] = (),
         exclude: IdArray | None = None,
+        device: str = "cpu",
     ) -> None:
+        self._device = device
         self._shards: list[EmbeddingShard] = []
         self._places: list[int] = []
         filled = [shard for shard in shards if shard.num_rows]
@@ -151,7 +154,7 @@ class PoolWorker:
         return (
             sum(len(ids) for ids, _ in self._rows),
             max((points.shape[1] for _, points in self._rows), default=0),
-            max((float(np.abs(points).max()) for _, points in self._rows), default=0.0),
+            max((greatest(points) for _, points in self._rows), default=0.0),
         )
 
     def map_shards(
@@ -177,7 +180,10 @@ class PoolWorker:
 
     def sums(self, centroids: FloatArray, scale: Scale) -> PartialSums | None:
         """Return this worker's merged k-means sums; None when it holds no rows."""
-        parts = [local_sums(points, ids, centroids, scale) for ids, points in self._rows]
+        parts = [
+            local_sums(points, ids, centroids, scale, device=self._device)
+            for ids, points in self._rows
+        ]
         return merge_sums(parts) if parts else None
 
     def offer(
@@ -370,7 +376,7 @@ class PoolWorker:
         """Write the clusters of each shard's rows; return the completion records."""
         records = []
         for shard, (ids, points) in zip(self._shards, self._rows, strict=True):
-            labels, squared = assign(points, centroids)
+            labels, squared = assign(points, centroids, device=self._device)
             table = assignment_table(ids, labels, np.sqrt(squared))
             attempt = new_attempt()
             uri = ledger.stage(stage).data_uri(shard.shard_id, attempt, "parquet")
@@ -384,7 +390,7 @@ class PoolWorker:
 
     def nearest_pick(self, picks: FloatArray) -> Counter[int]:
         """Measure each row's distance to its nearest pick; return the upper-bit counts."""
-        self._nearest = [assign(points, picks)[1] for _, points in self._rows]
+        self._nearest = [assign(points, picks, device=self._device)[1] for _, points in self._rows]
         return merge_counts(upper_counts(squared) for squared in self._nearest)
 
     def nearest_pick_detail(self, picks: FloatArray, upper: int) -> Counter[int]:

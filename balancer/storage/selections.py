@@ -19,7 +19,7 @@ def assignment_table(ids: IdArray, cluster: IntArray, distance: FloatArray) -> p
 
 
 def clustering_table(clustering: Clustering) -> pa.Table:
-    """Return `cluster, size, centroid`, one row per cluster."""
+    """Return `cluster, size, centroid`, one row per cluster, and `ancestor_2, ...` of a tree."""
     flat = pa.array(clustering.centroids.reshape(-1), pa.float32())
     return pa.table(
         {
@@ -27,6 +27,7 @@ def clustering_table(clustering: Clustering) -> pa.Table:
             "size": clustering.sizes,
             "centroid": pa.FixedSizeListArray.from_arrays(flat, clustering.centroids.shape[1]),
         }
+        | {f"ancestor_{level}": nodes for level, nodes in enumerate(clustering.ancestors, start=2)}
     )
 
 
@@ -34,8 +35,14 @@ def read_clustering(table: pa.Table, inertia: float, fingerprint: str) -> Cluste
     """Return the clustering that `clustering_table` wrote."""
     centroids = table["centroid"].combine_chunks()
     flat = centroids.flatten().to_numpy().astype(np.float32)
+    names = [name for name in table.column_names if name.startswith("ancestor_")]
+    ancestors = np.array([table[name].to_numpy() for name in names], dtype=np.int64)
     return Clustering(
-        flat.reshape(table.num_rows, -1), table["size"].to_numpy(), inertia, fingerprint
+        flat.reshape(table.num_rows, -1),
+        table["size"].to_numpy(),
+        inertia,
+        fingerprint,
+        ancestors.reshape(len(names), -1 if names else 0),
     )
 
 

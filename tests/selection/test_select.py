@@ -119,7 +119,7 @@ def test_diverse_strategies_flatten_the_groups() -> None:
     assert set(group[reached].tolist()) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("strategy", ["random", "per-cluster", "hybrid"])
+@pytest.mark.parametrize("strategy", ["random", "per-cluster", "hierarchical", "hybrid"])
 @pytest.mark.parametrize("budget", [40, 500])
 def test_weights_add_up_to_the_archive(strategy: Strategy, budget: int) -> None:
     points, _ = long_tailed()

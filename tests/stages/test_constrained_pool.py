@@ -20,6 +20,7 @@ from balancer.selection.certified import certify_selection
 from balancer.selection.settings import Settings
 from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.stages import pool as pool_module
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.storage.filesystem import Store
@@ -128,8 +129,7 @@ def test_a_worker_killed_between_picks_changes_nothing(
         shards,
         normalize=True,
         num_workers=2,
-        catalog=list(catalog_of(tmp_path, shards).values()),
-        columns=("q",),
+        metadata=Metadata(tuple(catalog_of(tmp_path, shards).values()), ("q",)),
         exclude=EXCLUDE,
     ) as pool:
         rows, settings = settings_of(config, pool)

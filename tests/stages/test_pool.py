@@ -14,6 +14,7 @@ import ray
 from numpy.typing import NDArray
 
 from balancer.clustering.assignment import assign
+from balancer.clustering.hierarchy import fit_hierarchy
 from balancer.clustering.kmeans import fit
 from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
 from balancer.imbalance.radius import covering_radii
@@ -102,12 +103,13 @@ def on_array(strategy: Strategy, within: Within) -> Selection:
     return select(POINTS, config, ids=IDS, seed=SEED, clustering=KMEANS)
 
 
-def clustered(pool: RayPool | ArrayPool) -> Clustering:
-    return fit(pool, 8, config=KMEANS, seed=derive_seed(SEED, "cluster"))
+def clustered(pool: RayPool | ArrayPool, strategy: Strategy = "per-cluster") -> Clustering:
+    fitter = fit_hierarchy if strategy == "hierarchical" else fit
+    return fitter(pool, 8, config=KMEANS, seed=derive_seed(SEED, "cluster"))
 
 
 def on_pool(pool: RayPool, strategy: Strategy, within: Within) -> Selection:
-    clustering = clustered(pool)
+    clustering = clustered(pool, strategy)
     config = SelectionConfig(budget=BUDGET, strategy=strategy, within=within)
     settings = Settings.of(config, derive_seed(SEED, "select"), clustering)
     return run_strategy(strategy, pool.with_clustering(clustering), BUDGET, settings)
