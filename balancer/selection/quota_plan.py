@@ -258,7 +258,8 @@ def _column_axis(
     targets = fill(None if equal else weights, shares.total, box, seed=shares.seed).counts
     alone = shares.total * weights / weights.sum()
     notes = tuple(
-        f"{column}={names[value]}: {floors[value]} of {alone[value]:.0f} wanted must be included."
+        f"{column}={names[value]}: {floors[value]} tiles must be included, more than its share of "
+        f"{alone[value]:.0f}."
         for value in np.flatnonzero(floors > np.ceil(alone)).tolist()
     )
     wanted = _wanted(weights, shares.total, floors)

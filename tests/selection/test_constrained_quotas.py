@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from balancer.config import ClusteringConfig, QuotasConfig, SelectionConfig, Strategy, Within
+from balancer.config import (
+    AxisRule,
+    ClusteringConfig,
+    QuotasConfig,
+    SelectionConfig,
+    Strategy,
+    Within,
+)
 from balancer.selection import Constraints, select
 from balancer.selection.arrays import TileWeights, select_weighted
 from balancer.selection.farthest_point import row_ids
@@ -23,7 +30,7 @@ QUALITY = np.random.default_rng(4).uniform(0.3, 2, len(IDS))
 INCLUDE = IDS[[7, 480, 3, 499, 14, 21]]
 EXCLUDE = IDS[5::9]
 BUDGET = 40
-AXES = {"biome": "uniform", "season": {"dry": 0.7}}
+AXES: dict[str, AxisRule] = {"biome": "uniform", "season": {"dry": 0.7}}
 CASES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "random"),
     ("per-cluster", "nearest"),
@@ -79,9 +86,9 @@ def test_quotas_hold_with_included_and_excluded_tiles(
 @pytest.mark.parametrize("within", ["random", "farthest-point"])
 @pytest.mark.parametrize("axes", [{}, AXES], ids=["clusters", "axes"])
 def test_a_tile_weighs_one_over_its_weight_in_the_archive(
-    axes: dict[str, object], within: Within, repeats: int
+    axes: dict[str, AxisRule], within: Within, repeats: int
 ) -> None:
-    quotas = QuotasConfig.model_validate({"axes": axes, "repeats": repeats})
+    quotas = QuotasConfig(axes=axes, repeats=repeats)
     picked, weights = run("per-cluster", within, quotas, Constraints(INCLUDE, EXCLUDE))
     rate = dict(zip(weights.ids.tolist(), weights.weight.tolist(), strict=True))
     for tile, stands_for in zip(picked.tile_ids.tolist(), picked.weight.tolist(), strict=True):
@@ -157,8 +164,8 @@ def test_cells_give_at_least_their_included_tiles() -> None:
     beyond = share_strata(strata, 8, quotas, 1, seed=0, floors=np.array([6, 0, 0, 0]))
     assert beyond.counts.tolist() == [6, 0, 0, 2]
     assert beyond.report == (
-        "biome=ice: 6 of 4 wanted must be included.",
-        "season=dry: 6 of 4 wanted must be included.",
+        "biome=ice: 6 tiles must be included, more than its share of 4.",
+        "season=dry: 6 tiles must be included, more than its share of 4.",
     )
     with pytest.raises(ValueError, match="nor the budget of 8 together"):
         share_strata(strata, 8, quotas, 1, seed=0, floors=np.array([6, 3, 0, 0]))
