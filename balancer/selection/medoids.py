@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.kmeans import make_scale
+from balancer.clustering.lloyd import make_scale
 from balancer.distances import paired_distances
 from balancer.types import FloatArray, IdArray, IntArray
 

@@ -23,7 +23,7 @@ from balancer.selection.near_cells import Cells, Routes, route
 from balancer.selection.near_misses import Misses, count_misses
 from balancer.selection.near_order import tiers_of
 from balancer.selection.near_pairs import NearPairs, RankedRows, TooManyPairsError
-from balancer.stages.pool_worker import read_columns
+from balancer.stages.metadata_columns import read_columns
 from balancer.storage.embedding_shards import read_embeddings, write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
