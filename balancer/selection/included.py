@@ -109,7 +109,7 @@ def local_strata(
 
 
 def stratum_weights(
-    sizes: IntArray, included: IntArray, free: IntArray
+    sizes: IntArray | DoubleArray, included: IntArray, free: IntArray
 ) -> tuple[DoubleArray, DoubleArray]:
     """Return the weight of an included tile and of another pick in each stratum.
 
