@@ -250,7 +250,6 @@ def open_pool(
     Raises:
         DataError: no row is left.
     """
-    wanted = metadata or Metadata()
     shards = [shard for shard in shards if shard.num_rows] or shards[:1]
     slots = available_gpus() if num_gpus else available_cpus()
     count = min(num_workers or slots, len(shards))
@@ -263,10 +262,10 @@ def open_pool(
             store,
             list(shards[number::count]),
             normalize=normalize,
-            catalog={shard.shard_id: shard for shard in wanted.catalog},
-            columns=wanted.columns,
+            metadata=metadata,
             exclude=dropped,
             device="cuda" if num_gpus else "cpu",
+            num_threads=max(1, available_cpus() // count),
         )
         for number in range(count)
     ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,7 +42,7 @@ from balancer.selection.stratum_picks import (
     pick_strata,
 )
 from balancer.selection.uniform import lowest_hashes
-from balancer.stages.metadata_columns import read_columns
+from balancer.stages.metadata_columns import Metadata, read_columns
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
@@ -53,7 +54,6 @@ from balancer.types import (
     FloatArray,
     IdArray,
     IntArray,
-    ShardRef,
     ShardRows,
 )
 
@@ -93,10 +93,10 @@ class PoolWorker:
         store: opens the shards.
         shards: what to hold.
         normalize: L2-normalise the rows.
-        catalog: the cataloged shards by id, when `columns` are wanted.
-        columns: names of metadata columns for the local steps of `map_shards`.
+        metadata: columns that the local steps of `map_shards` see.
         exclude: ids of rows that are dropped as their shard is read.
         device: where rows are assigned to centroids; the results do not depend on it.
+        num_threads: of compiled loops; those of the process when absent. No result depends on it.
 
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
@@ -107,12 +107,17 @@ class PoolWorker:
         shards: Sequence[EmbeddingShard],
         *,
         normalize: bool,
-        catalog: Mapping[str, ShardRef] | None = None,
-        columns: Sequence[str] = (),
+        metadata: Metadata | None = None,
         exclude: IdArray | None = None,
         device: str = "cpu",
+        num_threads: int | None = None,
     ) -> None:
+        if num_threads is not None:
+            # Workers of one machine would otherwise each use all of its cores, and wait in turn.
+            numba.set_num_threads(min(num_threads, numba.get_num_threads()))
         self._device = device
+        columns = () if metadata is None else metadata.columns
+        catalog = {} if metadata is None else {s.shard_id: s for s in metadata.catalog}
         self._shards: list[EmbeddingShard] = []
         self._places: list[int] = []
         filled = [shard for shard in shards if shard.num_rows]
@@ -135,9 +140,7 @@ class PoolWorker:
             view[:] = l2_normalize(points) if normalize else points
             self._rows.append((ids, view))
             self._columns.append(
-                read_columns(store, catalog[shard.shard_id], ids, columns)
-                if catalog is not None and columns
-                else {}
+                read_columns(store, catalog[shard.shard_id], ids, columns) if columns else {}
             )
             end += len(ids)
         self._points = self._points[:end]

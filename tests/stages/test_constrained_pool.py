@@ -70,8 +70,7 @@ def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool
             Store(),
             list(shards[number::num_workers]),
             normalize=True,
-            catalog=catalog_of(folder, shards),
-            columns=("q",),
+            metadata=Metadata(tuple(catalog_of(folder, shards).values()), ("q",)),
             exclude=EXCLUDE,
         )
         for number in range(num_workers)

@@ -20,6 +20,7 @@ from balancer.selection.arrays import TileWeights, select_weighted
 from balancer.selection.settings import Settings
 from balancer.selection.strategies import run_strategy
 from balancer.stages import stratum_picks
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool
 from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.weights import write_shard_weights
@@ -54,11 +55,10 @@ def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool
             Store(),
             list(shards[number::num_workers]),
             normalize=True,
-            catalog={
-                s.shard_id: ShardRef(s.shard_id, "", uri, "", file.sha256, len(IDS), 0)
-                for s in shards
-            },
-            columns=("biome", "season", "q"),
+            metadata=Metadata(
+                tuple(ShardRef(s.shard_id, "", uri, "", file.sha256, len(IDS), 0) for s in shards),
+                ("biome", "season", "q"),
+            ),
             exclude=EXCLUDE,
         )
         for number in range(num_workers)

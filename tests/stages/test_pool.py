@@ -25,6 +25,7 @@ from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
 from balancer.selection.strategies import run_strategy
 from balancer.stages import pool as pool_module
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.stratum_picks import deal_clusters
@@ -207,9 +208,7 @@ def test_columns_follow_the_rows(tmp_path: Path) -> None:
     )
     ref = ShardRef(shard.shard_id, "", str(catalog), "", file.sha256, len(IDS), 0)
     names = ("cloud", "biome", "absent")
-    worker = PoolWorker(
-        Store(), [shard], normalize=True, catalog={shard.shard_id: ref}, columns=names
-    )
+    worker = PoolWorker(Store(), [shard], normalize=True, metadata=Metadata((ref,), names))
     [(place, columns)] = worker.map_shards(_columns, ())
     assert place == 0
     assert np.isnan(columns["cloud"][3])

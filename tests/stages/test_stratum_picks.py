@@ -23,6 +23,7 @@ from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
 from balancer.selection.strategies import run_strategy
 from balancer.stages import stratum_picks
+from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.stratum_picks import head_strata
@@ -61,8 +62,7 @@ def pool_with_columns(folder: Path, num_shards: int, num_workers: int) -> Iterat
             Store(),
             shards[number::num_workers],
             normalize=True,
-            catalog=catalog,
-            columns=tuple(COLUMNS),
+            metadata=Metadata(tuple(catalog.values()), tuple(COLUMNS)),
         )
         for number in range(num_workers)
     ]
