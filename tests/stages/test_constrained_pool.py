@@ -81,7 +81,7 @@ def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool
 
 
 def settings_of(config: SelectionConfig, pool: RayPool) -> tuple[RayPool, Settings]:
-    clustering = clustered(pool) if config.strategy in CLUSTERED else None
+    clustering = clustered(pool, config.strategy) if config.strategy in CLUSTERED else None
     rows = pool if clustering is None else pool.with_clustering(clustering)
     seed = derive_seed(SEED, "select")
     return rows, Settings.of(config, seed, clustering, include=INCLUDE)
