@@ -23,6 +23,7 @@ ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
+PruningRule = Literal["near", "far", "balanced"]
 UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
@@ -100,6 +101,21 @@ class EncoderConfig(Section):
         return self
 
 
+class PruningConfig(Section):
+    """Dynamic pruning during training: see `balancer.selection.pruning`."""
+
+    warmup_epochs: PositiveInt = 5
+    """Epochs on all training tiles, in every round, before the first pruning."""
+    every_epochs: PositiveInt = 5
+    """Epochs between prunings; each starts from all training tiles again."""
+    keep: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Share of the training tiles that the epochs after a pruning see."""
+    rule: PruningRule = "balanced"
+    """`near` or `far` from the cluster's centroid, or `balanced` over the clusters."""
+    num_clusters: PositiveInt | None = None
+    """From the tiles kept when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
+
+
 class TrainingConfig(Section):
     """Self-supervised training under Ray Train."""
 
@@ -127,6 +143,19 @@ class TrainingConfig(Section):
     """Epochs between checkpoints; a tenth of the epochs when absent. The last is always kept."""
     pool_tiles: PositiveInt = 32768
     """Decoded tiles that one worker mixes its batches from (pool_tiles * size^2 * 3 bytes)."""
+    pruning: PruningConfig | None = None
+    """Never when absent."""
+
+    @model_validator(mode="after")
+    def _check_pruning(self) -> TrainingConfig:
+        shortest = min(self.epochs, self.later_epochs or self.epochs)
+        if self.pruning is not None and self.pruning.warmup_epochs >= shortest:
+            raise ValueError(
+                f"pruning.warmup_epochs must be below the epochs of every round ({shortest}), or "
+                f"nothing would be pruned; got {self.pruning.warmup_epochs}. Lower it, train "
+                f"longer, or leave pruning out"
+            )
+        return self
 
 
 class EmbeddingConfig(Section):
