@@ -13,18 +13,22 @@ balanced than random ones. These measures need no labels:
 - collapse: share of dimensions that (almost) never change, and the spread of the normalised
   features, `sqrt(D)` times the mean standard deviation of a dimension: 0 when collapsed, near 1
   when the rows point everywhere.
+- the shape of the rows (`balancer.embedding.structure`) and what two views of a tile have in common
+  (`balancer.embedding.view_agreement`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from balancer.embedding.backbones import Backbone
 from balancer.embedding.inference import embed_images, embed_tiles
+from balancer.embedding.structure import health_centroids, structure_of
 from balancer.embedding.transforms import OverheadViews
+from balancer.embedding.view_agreement import view_agreement
 from balancer.seeding import derive_seed
 from balancer.types import ByteArray, DoubleArray, FloatArray
 
@@ -51,6 +55,16 @@ class EmbeddingHealth:
     uniformity: float
     dead_share: float
     spread: float
+    intrinsic_dimension: float | None
+    hubness: float
+    outlier_ratio: float
+    leading_variance: float
+    spectral_decay: float | None
+    cluster_variance: float
+    retrieval_at_10: float
+    neighbor_agreement: float
+    cluster_agreement: float
+    lidar: float
 
     def warnings(self) -> list[str]:
         """Return one sentence for each reason not to trust a selection; empty when healthy."""
@@ -110,8 +124,10 @@ def embedding_health(first: FloatArray, second: FloatArray, plain: FloatArray) -
             f"The views must be (N, D) arrays of the same N >= 2 tiles. "
             f"Got {first.shape}, {second.shape} and {plain.shape} instead."
         )
-    one, two, rows = (_normalized(array) for array in (first, second, plain))
+    one, two, rows = (unit_rows(array) for array in (first, second, plain))
     std = rows.std(axis=0)
+    centroids = health_centroids(rows)
+    shape, agreement = structure_of(rows, centroids), view_agreement(one, two, rows, centroids)
     return EmbeddingHealth(
         num_tiles=len(rows),
         dim=rows.shape[1],
@@ -121,10 +137,13 @@ def embedding_health(first: FloatArray, second: FloatArray, plain: FloatArray) -
         uniformity=uniformity(rows),
         dead_share=float(np.mean(std < DEAD_STD)),
         spread=float(std.mean() * np.sqrt(rows.shape[1])),
+        **asdict(shape),
+        **asdict(agreement),
     )
 
 
-def _normalized(array: FloatArray) -> DoubleArray:
+def unit_rows(array: FloatArray) -> DoubleArray:
+    """Return (N, D) rows at unit length in float64; rows of zeros stay."""
     rows = array.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: DoubleArray = rows / np.maximum(lengths, np.finfo(np.float64).tiny)

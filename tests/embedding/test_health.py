@@ -25,6 +25,16 @@ HEALTHY = EmbeddingHealth(
     uniformity=-3.0,
     dead_share=0.0,
     spread=0.8,
+    intrinsic_dimension=12.0,
+    hubness=1.0,
+    outlier_ratio=1.5,
+    leading_variance=0.5,
+    spectral_decay=1.0,
+    cluster_variance=0.6,
+    retrieval_at_10=0.99,
+    neighbor_agreement=0.6,
+    cluster_agreement=0.6,
+    lidar=40.0,
 )
 
 
