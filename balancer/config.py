@@ -195,6 +195,23 @@ class SelectionConfig(Section):
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
     """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
+    fallback: Strategy | None = None
+    """Used instead of `strategy` in a round whose embedding diverse picks cannot be trusted with,
+    by its health; when absent the run only warns."""
+    fallback_within: Within = "random"
+    """Rule inside a cluster, for `fallback: per-cluster`."""
+
+    @model_validator(mode="after")
+    def _check_fallback(self) -> SelectionConfig:
+        clustered = self.strategy == "per-cluster"
+        if self.fallback == self.strategy and not (
+            clustered and self.within != self.fallback_within
+        ):
+            raise ValueError(
+                f"fallback must be another rule than the strategy, or it would change nothing; "
+                f"got {self.fallback!r} for both. Change it, or fallback_within"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from balancer.cli import exit_with_codes
 from balancer.comparison.balance_study import (
+    FALLBACK,
     ORACLE,
     RANDOM,
     LabeledRows,
@@ -110,7 +111,7 @@ def _score(config: Config, variant: str, pool: int) -> Iterator[StudyRow]:
                 for repeat in range(config.measures.compare_repeats)
             ],
         }
-        own = config.selection.strategy
+        own = FALLBACK if payload["fallback"] else config.selection.strategy
         plain = {
             own if name == SELECTED else name: [picked.tile_ids]
             for name, picked in found.items()

@@ -14,7 +14,7 @@ from balancer.selection.quotas import water_filling
 from balancer.selection.uniform import lowest_hashes
 from balancer.types import FloatArray, IdArray
 
-RANDOM, ORACLE = "random", "oracle"
+RANDOM, ORACLE, FALLBACK = "random", "oracle", "fallback"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,21 @@ class EmbeddingHealth:
 
     def warnings(self) -> list[str]:
         """Return one sentence for each reason not to trust a selection; empty when healthy."""
-        if self.spread < COLLAPSED_SPREAD or self.effective_rank < COLLAPSED_RANK:
+        found = self.against_diversity()
+        if self.dead_share > MANY_DEAD and not self._collapsed:
+            found.append(
+                f"{self.dead_share:.0%} of the embedding's {self.dim} dimensions never change "
+                f"(trusted up to {MANY_DEAD:.0%}). Training has partly collapsed. Lower the "
+                f"learning rate, train longer, or start from pretrained weights."
+            )
+        return found
+
+    def against_diversity(self) -> list[str]:
+        """Return the sentences that speak against diverse picks: `selection.fallback` heeds them.
+
+        Each threshold's text says what it rests on.
+        """
+        if self._collapsed:
             return [
                 f"The embedding has collapsed: the features' spread is {self.spread:.3f} (0 is "
                 f"collapsed, about 1 is full) and their effective rank {self.effective_rank:.1f} "
@@ -92,13 +106,11 @@ class EmbeddingHealth:
                 f"tiles. Train longer or start from pretrained weights; until then prefer quotas "
                 f"per cluster to farthest-point."
             )
-        if self.dead_share > MANY_DEAD:
-            found.append(
-                f"{self.dead_share:.0%} of the embedding's {self.dim} dimensions never change "
-                f"(trusted up to {MANY_DEAD:.0%}). Training has partly collapsed. Lower the "
-                f"learning rate, train longer, or start from pretrained weights."
-            )
         return found
+
+    @property
+    def _collapsed(self) -> bool:
+        return self.spread < COLLAPSED_SPREAD or self.effective_rank < COLLAPSED_RANK
 
 
 def embedding_health(first: FloatArray, second: FloatArray, plain: FloatArray) -> EmbeddingHealth:

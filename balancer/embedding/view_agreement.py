@@ -92,4 +92,4 @@ def lidar(first: DoubleArray, second: DoubleArray) -> float:
 def _shared_neighbors(first: DoubleArray, second: DoubleArray, plain: DoubleArray) -> float:
     one, two = neighbors(plain, first)[0], neighbors(plain, second)[0]
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(one, two, strict=True)]
-    return float(np.mean(shared)) / one.shape[1]
+    return float(np.mean(shared) / one.shape[1])

@@ -60,6 +60,11 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"The selection must be valid; got {problems}.") from error
+    if selection.fallback is not None:
+        raise ConfigError(
+            "selection.fallback needs the health of the encoder, which embeddings alone do not "
+            "have. Leave it out, and choose the strategy."
+        )
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)

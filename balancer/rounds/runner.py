@@ -17,6 +17,7 @@ from balancer.rounds.state import (
     state_from_json,
     state_to_json,
 )
+from balancer.selection.fallback import fallback_for
 from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.context import RunContext
@@ -156,6 +157,7 @@ def run_round(
     trained = train_encoder(
         context, catalog, index, previous=state.encoder, manifest=state.manifest
     )
+    fallback = fallback_for(config.selection, trained.distrust)
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
     made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
     normalize = config.embedding.normalize
@@ -165,7 +167,7 @@ def run_round(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters
         )
         assignments = assign_tiles(context, pool, index, clustering)
-        chosen = select(context, pool, clustering, budget, index)
+        chosen = select(context, pool, clustering, budget, index, fallback=fallback)
         selections = chosen.picks
         if reference is None:
             wanted = config.measures.reference_clusters or num_clusters
@@ -183,7 +185,8 @@ def run_round(
             "input_fingerprint": catalog.fingerprint,
             "encoder_fingerprint": trained.encoder.fingerprint,
             "clustering_fingerprint": clustering.fingerprint,
-        },
+        }
+        | ({"fallback": fallback.to_json()} if fallback else {}),
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
     )
@@ -213,7 +216,8 @@ def run_round(
         "selections": {"path": chosen.record["path"], "sha256": chosen.record["sha256"]},
         "history": list(trained.history),
         "health": dict(trained.health),
-        "warnings": list(trained.warnings),
+        "warnings": [*trained.warnings, *([fallback.describe()] if fallback else [])],
+        "fallback": fallback.to_json() if fallback else None,
     }
     return context.ledger.commit(context.round_name(index), payload)
 

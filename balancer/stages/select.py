@@ -14,6 +14,7 @@ from balancer.config import Strategy, digest_json
 from balancer.errors import DataError
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
+from balancer.selection.fallback import Fallback, marked
 from balancer.selection.strategies import Settings, run_strategy
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
@@ -45,12 +46,19 @@ class Selections:
 
 
 def select(
-    context: RunContext, pool: RayPool, clustering: Clustering, budget: int, round_index: int
+    context: RunContext,
+    pool: RayPool,
+    clustering: Clustering,
+    budget: int,
+    round_index: int,
+    *,
+    fallback: Fallback | None = None,
 ) -> Selections:
     """Return the round's selections and certificate, computing them unless they are recorded.
 
     `selected` is the round's result. The strategies of `measures.compare` follow under their own
-    names, `random` with a number for each repeat. The record names the table that holds them.
+    names, `random` with a number for each repeat. The record names the table that holds them. With
+    a `fallback` it makes `selected`, and the picks' reasons say so.
 
     Raises:
         DataError: fewer tiles could be embedded than the budget asks for.
@@ -70,6 +78,7 @@ def select(
             config.seed,
             list(config.measures.compare),
             config.measures.compare_repeats,
+            *([fallback.to_json()] if fallback else []),
         ]
     )
     stage = context.ledger.stage(f"{context.round_name(round_index)}/{SELECT}")
@@ -78,6 +87,8 @@ def select(
         rows = pool.with_clustering(clustering)
         seed = derive_seed(config.seed, SELECT)
         plans: dict[str, tuple[Strategy, int]] = {SELECTED: (config.selection.strategy, seed)}
+        if fallback is not None:
+            plans[SELECTED] = fallback.strategy, seed
         for strategy in config.measures.compare:
             if strategy == "random":
                 for repeat in range(config.measures.compare_repeats):
@@ -90,7 +101,11 @@ def select(
         ) as advance:
             for name, (strategy, own_seed) in plans.items():
                 settings = Settings.of(config.selection, own_seed, clustering)
-                picked = run_strategy(strategy, rows, budget, settings)
+                if fallback is not None and name == SELECTED:
+                    settings = replace(settings, within=fallback.within)
+                    picked = marked(run_strategy(strategy, rows, budget, settings))
+                else:
+                    picked = run_strategy(strategy, rows, budget, settings)
                 found[name] = _with_clusters(rows, clustering, picked)
                 advance(1, "")
             certified = certify_selection(rows, found[SELECTED], seed=seed)

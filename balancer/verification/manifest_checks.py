@@ -16,6 +16,7 @@ from balancer.verification.inputs import Run
 from balancer.verification.report import Check, failed, passed, skipped
 
 SCHEMA_VERSION = 1
+FALLBACK = ":fallback"
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 _TEXTS = (
     "embeddings",
@@ -24,8 +25,9 @@ _TEXTS = (
     "id_column",
     "vector_column",
     "config.selection.strategy",
+    "fallback.strategy",
 )
-_OBJECTS = ("config", "config.embedding", "config.selection")
+_OBJECTS = ("fallback", "config", "config.embedding", "config.selection")
 
 
 def check_footer(facts: Mapping[str, Any]) -> Check:
@@ -42,9 +44,18 @@ def check_footer(facts: Mapping[str, Any]) -> Check:
 def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | None, Check]:
     """Check the reasons of the picks against the footer's strategy; return the strategy.
 
+    A footer with a fallback names the strategy there, and the reasons end with `:fallback`.
     Hybrid with nothing but global picks is farthest-point, and its reasons say so.
     """
     name, stated = "strategy", _inside(facts, "config.selection.strategy")
+    fallback = _inside(facts, "fallback.strategy")
+    ends = [str(reason).endswith(FALLBACK) for reason in table["reason"].to_pylist()]
+    if (fallback is not None and not all(ends)) or (fallback is None and any(ends)):
+        return fallback or stated, failed(
+            name, f"every reason must end with {FALLBACK} where the footer has a fallback, and "
+                  f"none elsewhere; {sum(ends)} of {len(ends)} do"
+        )  # fmt: skip
+    stated = fallback or stated
     reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
     only = next(iter(reasons)) if len(reasons) == 1 else None
     if stated is None and only not in STRATEGIES:
