@@ -126,15 +126,17 @@ def _observe(store: Store, config: Config, *, assess_again: bool) -> Iterator[Ob
             _variant(config) + (f", round {index}" if index else ""),
             config.archive.long_tail.seed,
             _numbers(health),
-            {
-                name: value
-                for row in scored.rows
-                if row.method not in (RANDOM, ORACLE)
-                for name, value in (
-                    (f"accuracy of {row.method}", row.gain),
-                    (f"balance of {row.method}", 1 - row.std_ratio),
-                )
-            },
+            _numbers(
+                {
+                    name: value
+                    for row in scored.rows
+                    if row.method not in (RANDOM, ORACLE)
+                    for name, value in (
+                        (f"accuracy of {row.method}", row.gain),
+                        (f"balance of {row.method}", 1 - row.std_ratio),
+                    )
+                }
+            ),
         )
 
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from balancer.distances import squared_distance
-from balancer.types import FloatArray
+from balancer.types import DoubleArray, FloatArray
 
 SAMPLE_ROWS = 5000
 """Rows that callers should sample: the standard error of d is about d / sqrt(rows), 1.4 %."""
@@ -71,7 +71,7 @@ def two_nn(points: FloatArray, *, discard: float = 0.1) -> float:
 
 
 @numba.njit(cache=True, parallel=True)
-def _two_nearest(rows: FloatArray, nearest: FloatArray) -> None:
+def _two_nearest(rows: FloatArray, nearest: DoubleArray) -> None:
     """Write each row's two smallest squared distances to the other rows."""
     for i in numba.prange(rows.shape[0]):
         first = second = np.float32(np.inf)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.intrinsic_dimension import LEAST_ROWS, two_nn
+from balancer.clustering.intrinsic_dimension import two_nn
 from balancer.clustering.kmeans import fit
 from balancer.config import ClusteringConfig
 from balancer.selection.pool import ArrayPool
@@ -145,10 +145,10 @@ def _spectrum(rows: DoubleArray) -> DoubleArray:
 
 
 def _dimension(rows: DoubleArray) -> float | None:
-    points = rows.astype(np.float32)
-    if len(np.unique(points, axis=0)) < LEAST_ROWS:
+    try:
+        found = two_nn(rows.astype(np.float32))
+    except ValueError:  # too few distinct rows, as in a collapsed embedding
         return None
-    found = two_nn(points)
     return found if math.isfinite(found) else None
 
 

@@ -13,7 +13,8 @@ def embedded(count: int, dim: int, ambient: int = 24, seed: int = 0) -> FloatArr
     """Return uniform rows of a `dim`-dimensional cube, rotated into `ambient` dimensions."""
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((ambient, dim)))[0]
-    return (rng.random((count, dim)) @ basis.T).astype(np.float32)
+    points: FloatArray = (rng.random((count, dim)) @ basis.T).astype(np.float32)
+    return points
 
 
 def slow_two_nn(points: FloatArray, discard: float) -> float:
