@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection import select_certified
+from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.storage.certificates import write_certificate
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
@@ -61,10 +62,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"The selection must be valid; got {problems}.") from error
     if selection.fallback is not None:
-        raise ConfigError(
-            "selection.fallback needs the health of the encoder, which embeddings alone do not "
-            "have. Leave it out, and choose the strategy."
-        )
+        raise ConfigError(NEEDS_HEALTH)
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)

@@ -14,6 +14,7 @@ from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
+from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
 from balancer.types import Clustering, FloatArray, IdArray, Selection
@@ -43,7 +44,7 @@ def select(
         The picks, best first; the same as a run's `select` stage makes of the same embeddings.
 
     Raises:
-        ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N.
+        ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N, a fallback.
 
     Cost: O(N D) memory; time of the strategy, see `balancer.selection.strategies`.
 
@@ -79,6 +80,8 @@ def select_certified(
         if isinstance(selection, SelectionConfig)
         else SelectionConfig(budget=float(selection))
     )
+    if config.fallback is not None:
+        raise ValueError(NEEDS_HEALTH)
     points, names = prepare(embeddings, ids, normalize=normalize)
     budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
     if not 1 <= budget <= len(points):

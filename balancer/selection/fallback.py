@@ -13,6 +13,11 @@ from balancer.types import Selection
 
 MARK = ":fallback"
 """What the reasons of such picks end with."""
+NEEDS_HEALTH = (
+    "selection.fallback needs the health of the encoder, which embeddings alone do not have. Leave "
+    "it out, and choose the strategy."
+)
+"""Said where embeddings are selected from without a run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import balancer.rounds.runner as runner
-from balancer import run_rounds
+from balancer import run_rounds, select
+from balancer.config import SelectionConfig
 from balancer.errors import ConfigError, StorageError
 from balancer.report.collect import collect
 from balancer.report.page import render_page
@@ -132,3 +134,6 @@ class TestNoFallback:
         request = EmbeddingsRequest("e.npy", str(tmp_path / "out.parquet"), DIVERSE)
         with pytest.raises(ConfigError, match="needs the health of the encoder"):
             select_embeddings(request)
+        config = SelectionConfig(budget=4, strategy="farthest-point", fallback="per-cluster")
+        with pytest.raises(ValueError, match="needs the health of the encoder"):
+            select(np.eye(5), config)
