@@ -101,8 +101,19 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     ] = 0.5,
     coreset_rows: Annotated[
         int | None,
-        typer.Option(help="For composable-epsilon: most rows a shard sends; no limit when absent."),
+        typer.Option(help="For composable-epsilon: most rows a shard sends."),
     ] = None,
+    include: Annotated[
+        str | None, typer.Option(help="File with ids to pick in any case: text, CSV or Parquet.")
+    ] = None,
+    exclude: Annotated[str | None, typer.Option(help="File with ids never to pick.")] = None,
+    quality_column: Annotated[
+        str | None,
+        typer.Option(help="Column of numbers above 0 that multiply farthest-point's distances."),
+    ] = None,
+    num_outliers: Annotated[
+        int, typer.Option(help="For farthest-point: leave out so many of the farthest rows.")
+    ] = 0,
     num_clusters: Annotated[int | None, typer.Option(help="From the budget when absent.")] = None,
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
@@ -122,6 +133,10 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
             "within": within,
             "epsilon": epsilon,
             "coreset_rows": coreset_rows,
+            "include": include,
+            "exclude": exclude,
+            "quality_column": quality_column,
+            "num_outliers": num_outliers,
         },
         num_clusters=num_clusters,
         seed=seed,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from balancer.config_fields import Fraction, Number, PositiveInt, Section, Triple, Uri
+from balancer.config_fields import Fraction, Number, PositiveInt, Section, Text, Triple, Uri
 from balancer.errors import ConfigError
 
 Strategy = Literal[
@@ -24,6 +24,8 @@ EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
 PruningRule = Literal["near", "far", "balanced"]
+MOST_OUTLIERS = 10_000
+"""Outliers to leave out at most: the coordinator of farthest-point holds as many rows."""
 UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
@@ -181,6 +183,27 @@ class ClusteringConfig(Section):
     """Rows per cluster in the seeded sample that the first centroids are chosen from."""
 
 
+def can_weigh(strategy: Strategy, within: Within) -> bool:
+    """Return whether a quality column means something for a strategy.
+
+    >>> can_weigh("per-cluster", "random")
+    False
+    """
+    inside = strategy == "per-cluster" and within == "farthest-point"
+    return inside or strategy in ("farthest-point", "hybrid")
+
+
+def can_trim(strategy: Strategy) -> bool:
+    """Return whether leaving out outliers means something for a strategy.
+
+    Not for `hybrid`: its per-cluster part would pick the tiles that its global part leaves out.
+
+    >>> can_trim("hybrid")
+    False
+    """
+    return strategy == "farthest-point"
+
+
 class SelectionConfig(Section):
     """How many tiles to pick, and by which rule."""
 
@@ -194,12 +217,20 @@ class SelectionConfig(Section):
     epsilon: Annotated[Number, Field(gt=0)] = 0.5
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
-    """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
+    """For `composable-epsilon`: most rows a shard sends; when absent, all shards together 1 GiB."""
     fallback: Strategy | None = None
     """Used instead of `strategy` in a round whose embedding diverse picks cannot be trusted with,
     by its health; when absent the run only warns."""
     fallback_within: Within = "random"
     """Rule inside a cluster, for `fallback: per-cluster`."""
+    include: Uri | None = None
+    """File with the ids of tiles that must be picked: text, CSV or Parquet, column `tile_id`."""
+    exclude: Uri | None = None
+    """File with the ids of tiles that must not be picked; they are trained on all the same."""
+    quality_column: Text | None = None
+    """Metadata column of numbers above 0 that multiply the distances of farthest-point."""
+    num_outliers: Annotated[int, Field(ge=0, le=MOST_OUTLIERS)] = 0
+    """For `farthest-point`: leave out this many tiles that are farthest from all others."""
 
     @model_validator(mode="after")
     def _check_fallback(self) -> SelectionConfig:
@@ -210,6 +241,14 @@ class SelectionConfig(Section):
             raise ValueError(
                 f"fallback must be another rule than the strategy, or it would change nothing; "
                 f"got {self.fallback!r} for both. Change it, or fallback_within"
+            )
+        if self.fallback is None:
+            return self
+        weighs = self.quality_column is None or can_weigh(self.fallback, self.fallback_within)
+        if not weighs or (self.num_outliers and not can_trim(self.fallback)):
+            raise ValueError(
+                f"fallback must be able to do what is asked of the strategy; {self.fallback} has "
+                f"no use for quality_column or num_outliers. Leave them out, or the fallback"
             )
         return self
 
@@ -223,6 +262,17 @@ class SelectionConfig(Section):
             raise ValueError(
                 f"coreset_rows must be at least the budget ({self.budget:.0f}), because a shard "
                 f"sends that many rows; got {self.coreset_rows}. Raise it, or leave it out"
+            )
+        if self.quality_column is not None and not can_weigh(self.strategy, self.within):
+            raise ValueError(
+                f"quality_column must be absent for the strategy {self.strategy}, which measures "
+                f"no distances that it could multiply; use farthest-point, hybrid, or per-cluster "
+                f"within farthest-point"
+            )
+        if self.num_outliers and not can_trim(self.strategy):
+            raise ValueError(
+                f"num_outliers must be 0 for the strategy {self.strategy}, which leaves none out; "
+                f"use farthest-point"
             )
         return self
 

@@ -159,6 +159,9 @@ class Selection:
         farthest_id: the tile at that distance.
         factor: how many times the optimal radius the selection's is at most, where its strategy
             guarantees that.
+        num_included: the first so many tiles had to be picked.
+        outliers: (z,) ids of the tiles that a trimmed selection left out, farthest first.
+        coreset: how the coresets of a two-round selection came out, as JSON values.
     """
 
     tile_ids: IdArray
@@ -170,6 +173,9 @@ class Selection:
     radius: float | None = None
     farthest_id: str | None = None
     factor: float | None = None
+    num_included: int = 0
+    outliers: IdArray | None = None
+    coreset: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.tile_ids)

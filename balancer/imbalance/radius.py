@@ -80,6 +80,16 @@ def covering_radii(squared: FloatArray) -> dict[str, float]:
     return radii
 
 
+def trimmed_radius(squared: FloatArray, num_outliers: int) -> float:
+    """Return the covering radius of one array after its `num_outliers` farthest rows are left out.
+
+    >>> trimmed_radius(np.array([0, 1, 4, 9], dtype=np.float32), 1)
+    2.0
+    """
+    place = len(squared) - 1 - num_outliers
+    return float(np.sqrt(np.partition(squared, place)[place].astype(np.float64)))
+
+
 def _counts(keys: NDArray[np.integer[Any]]) -> Counter[int]:
     values, counts = np.unique(keys, return_counts=True)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))

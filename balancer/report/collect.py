@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from balancer.config import SelectionConfig
+from balancer.report.certificate import read_guarantee
 from balancer.report.content import (
     Audit,
     Provenance,
@@ -82,7 +83,10 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     request = _request(run, config, last)
     num_picked = int(tiles.picked.sum())
     measures = last["measures"] if last else {}
-    warnings = [*(last["warnings"] if last else ()), _not_embedded(tiles) if last else ""]
+    warnings = [
+        *(last["warnings"] if last else ()),
+        _not_picked(tiles, _excludes(config)) if last else "",
+    ]
     return ReportContent(
         title=run_uri.rstrip("/").rpartition("/")[2] or run_uri,
         request=request,
@@ -100,6 +104,7 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
         class_sizes=class_sizes(tiles, random_class_counts(measures)) if last else None,
         projection=projection(run, tiles, last) if last else None,
         coordinates=coordinates(tiles),
+        guarantee=read_guarantee(request.strategy, run.read_certificate(last)) if last else None,
         created=created,
     )
 
@@ -154,14 +159,19 @@ def _stopped(run: RunFiles, asked: int) -> str:
     return f"not finished: {done} of {asked} rounds done"
 
 
-def _not_embedded(tiles: TileTable) -> str:
+def _not_picked(tiles: TileTable, excludes: bool) -> str:
     left = int((tiles.cluster < 0).sum())
     if left == 0:
         return ""
+    why = "is excluded by the configuration's list or could not" if excludes else "could not"
     return (
-        f"{format_count(left, 'cataloged tile')} could not be embedded in the last round and could "
+        f"{format_count(left, 'cataloged tile')} {why} be embedded in the last round and could "
         f"not be picked; the quarantine tables beside its embeddings give the reasons."
     )
+
+
+def _excludes(config: Mapping[str, Any]) -> bool:
+    return bool(config["selection"].get("exclude"))
 
 
 def _round(commit: Record) -> RoundRecord:

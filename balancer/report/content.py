@@ -143,6 +143,35 @@ class Coordinates:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What is proved of the last selection: its certificate.
+
+    Attributes:
+        strategy: as configured.
+        problem: what the optimum is over, in words.
+        covering_radius: by "100", "99" and "95".
+        radius: the one that the bound is about; differs from "100" where outliers are left out.
+        lower_bound: of the best possible radius.
+        ratio: radius over lower bound; None where the bound is 0 and the radius is not.
+        factor: what the strategy guarantees, if it does.
+        num_included: picks that were given.
+        num_outliers: tiles left out.
+        curve: (picks, radius, lower bound) of prefixes, for farthest-point.
+    """
+
+    strategy: str
+    problem: str
+    covering_radius: Mapping[str, float]
+    radius: float
+    lower_bound: float
+    ratio: float | None
+    factor: float | None
+    num_included: int = 0
+    num_outliers: int = 0
+    curve: tuple[tuple[int, float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantinedTile:
     """One tile that could not be used, and why."""
 
@@ -219,4 +248,5 @@ class ReportContent:
     class_sizes: GroupSizes | None = None
     projection: Projection | None = None
     coordinates: Coordinates | None = None
+    guarantee: Guarantee | None = None
     created: str = ""

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from balancer.report import figures, round_figures
+from balancer.report.certificate import budget_curve, explain, guarantee_facts
 from balancer.report.content import OutcomeColumn, ReportContent
 from balancer.report.headline import Verdict, column, headline, judge, key_figures
 from balancer.report.style import Picture
@@ -89,6 +90,9 @@ def render_page(content: ReportContent) -> str:
         request_facts=_request_facts(content),
         open_sheets=OPEN_SHEETS,
         totals=_totals(content),
+        guarantee_facts=guarantee_facts(content.guarantee) if content.guarantee else None,
+        guarantee_words=explain(content.guarantee) if content.guarantee else None,
+        budget_picture=budget_curve(content.guarantee) if content.guarantee else None,
     )
 
 

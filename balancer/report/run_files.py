@@ -74,6 +74,14 @@ class RunFiles:
         uri, digest = self._artefact(commit["manifest"], "path")
         return read_manifest(self.ledger.store, uri, sha256=digest)[0]
 
+    def read_certificate(self, commit: Record) -> Mapping[str, Any] | None:
+        """Return the certificate in the footer of a round's manifest, if it has one."""
+        uri, digest = self._artefact(commit["manifest"], "path")
+        found: Mapping[str, Any] | None = read_manifest(self.ledger.store, uri, sha256=digest)[
+            1
+        ].get("certificate")
+        return found
+
     def read_assignments(self, commit: Record) -> tuple[IdArray, IntArray]:
         """Return the tile ids of all shards, and the cluster of each."""
         tables = [self._read(record, "path") for record in commit["assignments"]]

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
-from balancer.selection import select_certified
+from balancer.selection import Constraints, select_certified
 from balancer.selection.fallback import NEEDS_HEALTH
-from balancer.storage.certificates import write_certificate
+from balancer.storage.certificates import write_certificate, write_excluded
 from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_digests
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
+from balancer.storage.selections import selection_notes
+from balancer.storage.tile_lists import read_numbers, read_tile_lists
 from balancer.types import Manifest
 from balancer.version import __version__
 
@@ -65,8 +68,17 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         raise ConfigError(NEEDS_HEALTH)
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
+    lists = read_tile_lists(store, selection)
     ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
-    budget = selection.resolve(len(ids), pool=f"the rows of {request.uri}")
+    column = selection.quality_column
+    constraints = Constraints(
+        lists.include,
+        lists.exclude,
+        None if column is None else read_numbers(store, request.uri, column),
+    )
+    num_excluded = int(np.isin(ids, lists.exclude).sum())
+    left = " that are not excluded" if num_excluded else ""
+    budget = selection.resolve(len(ids) - num_excluded, pool=f"the rows of {request.uri}{left}")
     try:
         picked, certify = select_certified(
             vectors,
@@ -75,6 +87,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             seed=request.seed,
             normalize=request.normalize,
             clustering=clustering,
+            constraints=constraints,
         )
         found = certify()
     except ValueError as error:
@@ -96,8 +109,10 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     }
     out = store.absolute(request.out)
     table = manifest_table(picked)
-    if found.packing_ids is not None:
+    if found.packing_ids is not None or len(lists.exclude):
         # An --out that cannot be written is refused by its name, before a packing lies beside it.
         write_manifest(store, out, table, footer)
+    footer |= selection_notes(picked)
+    footer |= write_excluded(store, out, lists.exclude)
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)

@@ -20,6 +20,7 @@ from balancer.rounds.state import (
 from balancer.selection.fallback import fallback_for
 from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
+from balancer.stages.constraints import check_catalog
 from balancer.stages.context import RunContext
 from balancer.stages.embed import embed_archive
 from balancer.stages.measure import measure
@@ -33,6 +34,7 @@ from balancer.stages.train import train_encoder
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record
 from balancer.storage.sources import SourceShard
+from balancer.storage.tile_lists import read_tile_lists
 from balancer.storage.uris import lies_inside
 from balancer.types import RoundState
 from balancer.version import __version__
@@ -106,9 +108,12 @@ def _open(config: Config, reporter: Reporter) -> tuple[RunContext, tuple[list[So
     ledger = Ledger(store, store.absolute(config.out))
     sources, digest = discover_sources(store, config.archive)
     started = check_sources(ledger, sources)
+    lists = read_tile_lists(store, config.selection)
     spec = {"config": config.frozen_part(), "input": digest}
+    if len(lists):
+        spec["lists"] = lists.fingerprint()
     ledger.open_run(spec, __version__, started=started)
-    return RunContext(config, store, ledger, reporter), (sources, digest)
+    return RunContext(config, store, ledger, reporter, lists), (sources, digest)
 
 
 def _require_separate_out(config: Config) -> None:
@@ -124,7 +129,8 @@ def _drive(context: RunContext, sources: list[SourceShard], digest: str) -> RunR
     """Run the rounds in a process that is connected to Ray."""
     config, ledger, reporter = context.config, context.ledger, context.reporter
     catalog = build_catalog(context, sources, digest)
-    budget = config.selection.resolve(catalog.num_tiles)
+    num_excluded = check_catalog(context, catalog)
+    budget = config.selection.resolve(catalog.num_tiles - num_excluded)
     state = RoundState(index=-1, seed=config.seed, config_fingerprint=config.fingerprint())
     reference: Reference | None = None
     reason = "all rounds are done"
@@ -159,9 +165,19 @@ def run_round(
     )
     fallback = fallback_for(config.selection, trained.distrust)
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
-    made_of = digest_json([[shard.shard_id, shard.sha256] for shard in shards])
+    exclude = context.lists.exclude
+    parts = [[shard.shard_id, shard.sha256] for shard in shards]
+    made_of = digest_json([*parts, exclude.tolist()] if len(exclude) else parts)
     normalize = config.embedding.normalize
-    with open_pool(context.store, shards, normalize=normalize) as pool:
+    column = config.selection.quality_column
+    with open_pool(
+        context.store,
+        shards,
+        normalize=normalize,
+        catalog=catalog.shards,
+        columns=() if column is None else (column,),
+        exclude=exclude,
+    ) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters
@@ -189,9 +205,12 @@ def run_round(
         | ({"fallback": fallback.to_json()} if fallback else {}),
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
+        notes=chosen.notes,
     )
     previous = manifest_ids(context.ledger, state.manifest) if state.manifest else None
-    with open_pool(context.store, reference.embeddings, normalize=normalize) as pool:
+    with open_pool(
+        context.store, reference.embeddings, normalize=normalize, exclude=exclude
+    ) as pool:
         measures = measure(
             pool,
             reference.clustering,

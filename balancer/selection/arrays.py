@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import default_num_clusters, fit
@@ -14,6 +16,7 @@ from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
+from balancer.selection.constraints import Constraints, kept_rows, quality_columns
 from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import CLUSTERED, Settings, run_strategy
@@ -28,6 +31,7 @@ def select(
     seed: int = 0,
     normalize: bool = True,
     clustering: ClusteringConfig | None = None,
+    constraints: Constraints | None = None,
 ) -> Selection:
     """Pick a balanced, diverse subset of embeddings: the whole selection in one call.
 
@@ -39,12 +43,14 @@ def select(
         seed: decides the first picks and the clustering.
         normalize: L2-normalise the rows first, which makes distances cosine distances.
         clustering: settings of k-means for the strategies that cluster.
+        constraints: ids that must or must not be picked, and the rows' quality.
 
     Returns:
         The picks, best first; the same as a run's `select` stage makes of the same embeddings.
 
     Raises:
-        ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N, a fallback.
+        ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N,
+            constraints that cannot be met, a fallback.
 
     Cost: O(N D) memory; time of the strategy, see `balancer.selection.strategies`.
 
@@ -53,7 +59,13 @@ def select(
     10
     """
     return select_certified(
-        embeddings, selection, ids=ids, seed=seed, normalize=normalize, clustering=clustering
+        embeddings,
+        selection,
+        ids=ids,
+        seed=seed,
+        normalize=normalize,
+        clustering=clustering,
+        constraints=constraints,
     )[0]
 
 
@@ -65,6 +77,7 @@ def select_certified(
     seed: int = 0,
     normalize: bool = True,
     clustering: ClusteringConfig | None = None,
+    constraints: Constraints | None = None,
 ) -> tuple[Selection, Callable[[], Certified]]:
     """Pick as `select` does, and return with the picks a function that certifies them.
 
@@ -82,22 +95,26 @@ def select_certified(
     )
     if config.fallback is not None:
         raise ValueError(NEEDS_HEALTH)
-    points, names = prepare(embeddings, ids, normalize=normalize)
+    limits = constraints or Constraints()
+    points, names, columns = _prepare_kept(embeddings, ids, limits, config, normalize=normalize)
     budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
     if not 1 <= budget <= len(points):
         raise ValueError(
             f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
             f"Lower the budget or add rows."
         )
-    pool = ArrayPool(points, names)
+    pool = ArrayPool(points, names, columns=columns)
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
         count = kmeans.num_clusters or default_num_clusters(budget, len(points))
         fitted = fit(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids)
-    settings = Settings.of(config, derive_seed(seed, "select"), fitted)
+        pool = ArrayPool(points, names, labels, fitted.centroids, columns)
+    include = np.asarray(limits.include, dtype=np.str_)
+    settings = Settings.of(config, derive_seed(seed, "select"), fitted, include=include)
+    if columns:
+        settings = replace(settings, quality_column=next(iter(columns)))
     picked = run_strategy(config.strategy, pool, budget, settings)
     return picked, partial(certify_selection, pool, picked, seed=settings.seed)
 
@@ -110,6 +127,31 @@ def prepare(
     Raises:
         ValueError: what is wrong, with the id of the row.
     """
+    points, names = _matrix_and_ids(embeddings, ids)
+    require_finite(points, names, nonzero=normalize)
+    return (l2_normalize(points) if normalize else points), names
+
+
+def _prepare_kept(
+    embeddings: ArrayLike,
+    ids: IdArray | None,
+    constraints: Constraints,
+    config: SelectionConfig,
+    *,
+    normalize: bool,
+) -> tuple[FloatArray, IdArray, dict[str, NDArray[Any]]]:
+    """Do as `prepare` for the rows that are not excluded; return their columns too."""
+    points, names = _matrix_and_ids(embeddings, ids)
+    columns = quality_columns(constraints, config, len(names))
+    kept = kept_rows(names, constraints)
+    if kept is not None:
+        points, names = points[kept], names[kept]
+        columns = {name: values[kept] for name, values in columns.items()}
+    points, names = prepare(points, names, normalize=normalize)
+    return points, names, columns
+
+
+def _matrix_and_ids(embeddings: ArrayLike, ids: IdArray | None) -> tuple[FloatArray, IdArray]:
     points = np.ascontiguousarray(embeddings, dtype=np.float32)
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(
@@ -128,5 +170,4 @@ def prepare(
             f"Ids must be unique; {len(repeated)} repeat, the first is {str(repeated[0])!r}. "
             f"Drop or rename the duplicates."
         )
-    require_finite(points, names, nonzero=normalize)
-    return (l2_normalize(points) if normalize else points), names
+    return points, names

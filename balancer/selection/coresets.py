@@ -22,6 +22,14 @@ b = max(q, max r_k) / 2 <= OPT, the final radius is at most
 The guarantee reported is 2 + r / b: at most 4 with t = k, at most 2 + epsilon where every shard met
 its criterion, and still true where `max_size` ended a coreset early.
 
+How many rows. In high dimension the criterion may hold only once a shard's coreset is most of the
+shard. So without a `max_size` a coreset ends at `default_limit`: all shards' coresets together take
+`UNION_BYTES`, but never less than k rows each, which both forms need. What was reached, epsilon and
+the number of shards that ended early, is in the picks and goes into the manifest.
+
+Where rows travel. A coreset of more than about 100 KB goes through Ray's object store to the one
+worker that picks from the union, S rows of it; the driver gets k picks and holds no coreset.
+
 The picks depend on which rows share a shard, unlike those of exact farthest-point selection. So a
 shard here is an embedding shard, never a worker: the number of workers changes nothing. Neither
 does the order of rows in a shard, nor that of the shards: first picks are seeded by tile id.
@@ -31,12 +39,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import FarthestPoints, farthest_point, seeded_first
 from balancer.selection.k_center import Packing
 from balancer.types import FloatArray, IdArray
+
+UNION_BYTES = 1 << 30
+"""Most memory for the union of all coresets, where the user sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,13 @@ class Coreset:
 
 @dataclass(frozen=True, slots=True)
 class CoresetPicks:
-    """The final picks, best first.
+    """The final picks, best first. With m included rows, these are the f = k - m other ones.
 
     Attributes:
-        ids: (k,) tile ids.
-        vectors: (k, D) float32.
-        distances: (k,) float32 distance of each pick to the picks before it, infinity for the
-            first. The picks are pairwise at least `distances[-1]` apart.
+        ids: (f,) tile ids.
+        vectors: (f, D) float32.
+        distances: (f,) float32 distance of each pick to the picks before it, infinity for the
+            first of all. The picks are pairwise at least `distances[-1]` apart.
         factor: how many times the optimum the covering radius is at most; 2 + epsilon.
         epsilon: r / b of the module's text: what the coresets add to farthest-point's 2.
         packing: proof of a lower bound: the picks and the union's farthest row, or the rows
@@ -91,6 +104,30 @@ class CoresetPicks:
     packing_ids: IdArray
     sizes: tuple[int, ...]
     num_capped: int
+
+    def describe(self, wanted: float | None) -> dict[str, Any]:
+        """Return JSON values: what was wanted (None: k rows per shard) and what was reached."""
+        return {
+            "epsilon_wanted": wanted,
+            "epsilon_reached": self.epsilon,
+            "rows": sum(self.sizes),
+            "largest": max(self.sizes),
+            "shards": len(self.sizes),
+            "shards_ended_early": self.num_capped,
+        }
+
+
+def default_limit(num_picks: int, num_shards: int, dim: int) -> int:
+    """Return the most rows of one shard's coreset, where the user sets no limit.
+
+    It depends on nothing that a cluster's size changes: not on workers, nor on free memory.
+
+    >>> default_limit(1000, 64, 512)
+    8192
+    >>> default_limit(1000, 4096, 512)
+    1000
+    """
+    return max(num_picks, UNION_BYTES // (4 * dim * num_shards))
 
 
 def local_coreset(
@@ -176,30 +213,60 @@ def merge_coresets(parts: Sequence[Coreset]) -> Coreset:
     )
 
 
-def finalize_coreset(merged: Coreset, *, seed: int) -> CoresetPicks:
-    """Pick k rows of the union (finalize).
+def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = None) -> CoresetPicks:
+    """Pick k rows of the union, or what the included rows leave of k (finalize).
+
+    The guarantee holds with included rows, over all choices that contain them: the radii r_k bound
+    the optimum of any k rows, the greater radius q that of k rows with the included among them.
 
     Args:
         merged: of all shards.
         seed: decides the first pick.
+        included: at most k rows that are picked already.
 
     Raises:
         ValueError: the shards have fewer than k rows together.
 
     Cost: O(S k D) time for S rows of the union, O(S) memory.
     """
-    count, num_rows = merged.num_picks, len(merged.ids)
+    given = included if included is not None and len(included.ids) else None
+    num_given = len(given.ids) if given else 0
+    taken = np.isin(merged.ids, given.ids) if given else np.zeros(len(merged.ids), np.bool_)
+    count, num_rows = merged.num_picks - num_given, int(len(taken) - np.count_nonzero(taken))
     if num_rows < count:
         raise ValueError(f"{count} picks must come from at least as many rows; got {num_rows}.")
-    first = seeded_first(merged.ids, seed)
+    if count < 0:
+        raise ValueError(
+            f"Included rows must not exceed the {merged.num_picks} picks; got {num_given}."
+        )
     # One pick more than asked for: the farthest row and the radius over the union.
-    run = farthest_point(merged.vectors, min(count + 1, num_rows), first=first, ids=merged.ids)
+    wanted = min(count + 1, num_rows)
+    if wanted == 0:
+        return CoresetPicks(
+            merged.ids[:0],
+            merged.vectors[:0],
+            np.empty(0, np.float32),
+            2.0,
+            0.0,
+            Packing(0.0, 0, "none"),
+            merged.ids[:0],
+            merged.sizes,
+            merged.num_capped,
+        )
+    run = farthest_point(
+        merged.vectors,
+        wanted,
+        first=None if given else seeded_first(merged.ids, seed),
+        ids=merged.ids,
+        selected=given.vectors if given else None,
+        excluded=taken if given else None,
+    )
     chosen = run.indices[:count]
     union_radius = float(run.distances[count]) if num_rows > count else 0.0
     packing, packing_ids = Packing(0.0, 0, "none"), merged.ids[:0]
     if merged.packing_radius > union_radius:
         packing_ids = merged.packing_ids
-        packing = Packing(merged.packing_radius, count + 1, "table")
+        packing = Packing(merged.packing_radius, merged.num_picks + 1, "table")
     elif num_rows > count:
         packing = Packing(union_radius, count + 1, "picks", str(merged.ids[run.indices[count]]))
     epsilon = 2 * merged.radius / packing.radius if merged.radius > 0 else 0.0

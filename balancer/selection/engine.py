@@ -18,6 +18,7 @@ import numpy as np
 import scipy.linalg  # noqa: F401 - its BLAS is what compiled code calls; BLAS below must see it
 from threadpoolctl import ThreadpoolController
 
+from balancer.distances import distances_to
 from balancer.selection.bounds import (
     DEFAULT,
     Options,
@@ -229,16 +230,46 @@ class LazyBounds:
     def _take_duplicates(self, limit: int) -> None:
         """Finish when all rows left (but the outliers) coincide with picks: by rank, at 0.
 
-        A squared distance that underflows float32 (rows closer than 1e-22) is 0, too.
+        A key that underflows float32 (rows closer than 1e-22, or 1e-17 with the least quality) is
+        0, too. Such a pick is none of a duplicate, so it may bring outliers nearer.
         """
-        rows = self._by_distance(np.flatnonzero(self.bounds.keys >= 0))[self._skip :]
-        rows = rows[: limit - self.num_picks]
+        left = np.flatnonzero(self.bounds.keys >= 0)
+        far = left[self.bounds.keys[left] > 0]
+        if len(far):
+            with single_blas():
+                far = self.catch_up(far, np.float32(-1), LAST_RANK)
+            far = far[self.bounds.keys[far] > 0]
+            rows = self._pick_at_zero(left, far, limit - self.num_picks)
+        else:
+            rows = self._by_distance(left)[self._skip :][: limit - self.num_picks]
         end = self.num_picks + len(rows)
         append_rows(self.bounds, rows, self.num_picks)
         self.picked[self.num_picks : end] = rows
         self.squared[self.num_picks : end] = self.bounds.keys[rows]
         self.bounds.keys[rows] = -1
         self.num_picks = end
+
+    def _pick_at_zero(self, left: IntArray, far: IntArray, count: int) -> IntArray:
+        """Pick `count` rows whose key is 0, while the keys of the few `far` rows fall."""
+        bounds = self.bounds
+        order = [row for row in self._by_distance(left).tolist() if bounds.keys[row] == 0]
+        vectors = np.empty((len(far), bounds.points.shape[1]), np.float32)
+        for place, row in enumerate(far.tolist()):
+            load_row(bounds.points, row, bounds.cosine, vectors[place])
+        pick = np.empty(vectors.shape[1], np.float32)
+        weights = bounds.weights[far] if len(bounds.weights) > 1 else np.ones(len(far), np.float32)
+        picked: list[int] = []
+        while len(picked) < count:
+            row = order.pop(self._skip - len(far))
+            picked.append(row)
+            load_row(bounds.points, row, bounds.cosine, pick)
+            keys = (distances_to(vectors, pick).astype(np.float64) * weights).astype(np.float32)
+            bounds.keys[far] = np.minimum(bounds.keys[far], keys)
+            near = bounds.keys[far] == 0
+            if near.any():
+                order = sorted([*order, *far[near].tolist()], key=lambda r: int(bounds.ranks[r]))
+                far, vectors, weights = far[~near], vectors[~near], weights[~near]
+        return np.array(picked, np.int64)
 
     def catch_up(self, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
         """Show rows the picks they miss; return those still at the threshold, now fresh.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from balancer.config import SelectionConfig, Strategy, Within
+from balancer.selection.included import INCLUDE
 from balancer.types import Selection
 
 MARK = ":fallback"
@@ -74,10 +75,12 @@ def fallback_for(config: SelectionConfig, distrust: str) -> Fallback | None:
 
 
 def marked(selection: Selection) -> Selection:
-    """Return the selection with `MARK` on every reason.
+    """Return the selection with `MARK` on every reason, but for tiles that had to be in.
 
-    >>> one = Selection(*(np.array(["a"]),) * 2, *(np.zeros(1),) * 3, np.array(["random"]))
-    >>> marked(one).reason.tolist()
-    ['random:fallback']
+    >>> texts = np.array(["a", "b"])
+    >>> two = Selection(texts, texts, *(np.zeros(2),) * 3, np.array([INCLUDE, "random"]))
+    >>> marked(two).reason.tolist()
+    ['include', 'random:fallback']
     """
-    return replace(selection, reason=np.array([f"{reason}{MARK}" for reason in selection.reason]))
+    reasons = [r if r == INCLUDE else f"{r}{MARK}" for r in selection.reason.tolist()]
+    return replace(selection, reason=np.array(reasons))

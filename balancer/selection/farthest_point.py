@@ -23,7 +23,7 @@ from balancer.selection.bounds import Options
 from balancer.selection.engine import LazyBounds
 from balancer.selection.filters import BLAS, Filter, fastest_filter, new_filter, require_device
 from balancer.selection.plain_scan import plain_scan
-from balancer.types import BoolArray, FloatArray, IdArray, IntArray, UInt64Array
+from balancer.types import BoolArray, DoubleArray, FloatArray, IdArray, IntArray, UInt64Array
 
 if TYPE_CHECKING:
     from balancer.selection.device_engine import DeviceBounds
@@ -65,7 +65,7 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     include: Sequence[int] | IntArray = (),
     selected: FloatArray | None = None,
     excluded: BoolArray | None = None,
-    quality: FloatArray | None = None,
+    quality: FloatArray | DoubleArray | None = None,
     num_outliers: int = 0,
     metric: Metric = "euclidean",
     engine: Engine = "lazy",
@@ -281,7 +281,7 @@ def _names(ids: IdArray, count: int) -> IdArray:
     return names
 
 
-def _weights(quality: FloatArray, count: int) -> FloatArray:
+def _weights(quality: FloatArray | DoubleArray, count: int) -> FloatArray:
     values = np.asarray(quality, dtype=np.float64)
     if values.shape != (count,):
         raise ValueError(f"quality must be one number per row ({count}); got {values.shape}.")

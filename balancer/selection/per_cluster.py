@@ -11,7 +11,7 @@ from balancer.distances import distances_to, id_ranks
 from balancer.seeding import derive_seed
 from balancer.selection.farthest_point import farthest_point, seeded_first
 from balancer.selection.uniform import lowest_hashes
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.types import DoubleArray, FloatArray, IdArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +28,59 @@ class ClusterPicks:
     distances: FloatArray
 
 
-def pick_in_cluster(
-    points: FloatArray, ids: IdArray, count: int, *, rule: Within, centroid: FloatArray, seed: int
+def pick_in_cluster(  # noqa: PLR0913 - rule, place and weights are one cluster's
+    points: FloatArray,
+    ids: IdArray,
+    count: int,
+    *,
+    rule: Within,
+    centroid: FloatArray,
+    seed: int,
+    included: IntArray | None = None,
+    quality: DoubleArray | None = None,
 ) -> ClusterPicks:
-    """Pick `count` of one cluster's rows by `rule`.
+    """Pick `count` of one cluster's rows by `rule`, beside those included already.
 
     Args:
         points: (N, D) float32 rows of the cluster, in any order.
         ids: (N,) unique tile ids.
-        count: at most N.
+        count: at most N, less the included rows.
         rule: `random`, `nearest` (to the centroid) or `farthest-point`.
         centroid: (D,) float32.
         seed: the cluster's own seed.
+        included: (m,) row numbers that are picked already: they are not picked again, and
+            farthest-point starts from them.
+        quality: (N,) from 1e-6 to 1, multiplies the distances of farthest-point.
 
     Returns:
-        The picks; the same tiles for any order of the rows.
+        The picks without the included; the same tiles for any order of the rows.
 
     Cost: O(N D) for random and nearest, at most O(N D count) for farthest-point.
     """
     if count == 0:
         return ClusterPicks(np.empty(0, np.int64), np.empty(0, np.float32))
+    taken = np.empty(0, np.int64) if included is None else included
     if rule == "random":
-        rows = lowest_hashes(ids, count, seed=seed)
+        rows = lowest_hashes(ids, count + len(taken), seed=seed)
+        rows = rows[~np.isin(rows, taken)][:count]
         return ClusterPicks(rows, np.full(count, np.nan, np.float32))
     if rule == "nearest":
         squared = distances_to(points, centroid)
-        rows = np.lexsort((id_ranks(ids), squared))[:count]
+        rows = np.lexsort((id_ranks(ids), squared))
+        rows = rows[~np.isin(rows, taken)][:count]
         return ClusterPicks(rows, np.sqrt(squared[rows]))
-    picks = farthest_point(points, count, first=seeded_first(ids, seed), ids=ids)
-    distances = picks.distances
-    distances[0] = np.nan
-    return ClusterPicks(picks.indices, distances)
+    picks = farthest_point(
+        points,
+        count + len(taken),
+        first=None if len(taken) else seeded_first(ids, seed),
+        ids=ids,
+        include=taken,
+        quality=quality,
+    )
+    distances = picks.distances[len(taken) :]
+    if len(taken) == 0:
+        distances[0] = np.nan
+    return ClusterPicks(picks.indices[len(taken) :], distances)
 
 
 def cluster_seed(seed: int, cluster: int) -> int:

@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sums
 from balancer.config import Within
-from balancer.imbalance.radius import covering_radii
-from balancer.selection.coresets import Coreset, local_coreset
+from balancer.imbalance.radius import covering_radii, trimmed_radius
+from balancer.selection.bounds import Options
+from balancer.selection.coresets import (
+    CoresetPicks,
+    default_limit,
+    finalize_coreset,
+    local_coreset,
+)
 from balancer.selection.exchange import (
     ExchangeShard,
     ExchangeStats,
@@ -26,8 +32,9 @@ from balancer.selection.exchange import (
     exchange,
 )
 from balancer.selection.per_cluster import cluster_seed, pick_in_cluster
+from balancer.selection.quality import Quality, scaled_quality, squared_weights
 from balancer.selection.uniform import lowest_hashes
-from balancer.types import FloatArray, IdArray, IntArray, ShardRows
+from balancer.types import DoubleArray, FloatArray, IdArray, IntArray, ShardRows
 
 T = TypeVar("T")
 
@@ -56,7 +63,8 @@ class FarthestRun:
 
     Attributes:
         picks: ids, vectors and squared distances to what was picked before, in order.
-        radius: covering radius of the given rows and the picks together.
+        radius: covering radius of the given rows and the picks together, times quality, the
+            outliers left out.
         farthest_id: the row at that distance; None when every row is picked.
     """
 
@@ -71,14 +79,17 @@ def run_farthest(
     *,
     dim: int,
     room: int,
+    skip: int = 0,
     stats: ExchangeStats | None = None,
 ) -> FarthestRun:
     """Pick by `balancer.selection.exchange` and find the radius: the next pick's distance.
 
+    With `skip` outliers left out, the next pick is the farthest row that is not left out.
+
     Raises:
         ValueError: the rows end before `num_picks` are found.
     """
-    picks = exchange(ask, num_picks + 1, dim=dim, room=room, stats=stats)
+    picks = exchange(ask, num_picks + 1, dim=dim, room=room, skip=skip, stats=stats)
     if len(picks.ids) < num_picks:
         raise ValueError(f"{num_picks} picks were asked for; the rows end after {len(picks.ids)}.")
     whole = len(picks.ids) == num_picks
@@ -99,22 +110,41 @@ class Pool(Protocol):
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
         """Return ids and vectors of the `count` rows with the lowest hashes, lowest first."""
 
-    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
-        """Pick `num_picks` rows, each the farthest from the given rows and the picks so far."""
+    def farthest(
+        self, num_picks: int, given: Picks, *, quality: Quality | None = None, skip: int = 0
+    ) -> FarthestRun:
+        """Pick `num_picks` rows, each the farthest from the given rows and the picks so far.
 
-    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
-        """Pick `counts[k]` rows of every cluster k by `rule`, cluster by cluster."""
+        Distances are multiplied by the quality; each pick is the row after the `skip` farthest.
+        """
+
+    def pick_in_clusters(
+        self,
+        counts: IntArray,
+        rule: Within,
+        seed: int,
+        *,
+        included: IdArray | None = None,
+        quality: Quality | None = None,
+    ) -> Picked:
+        """Pick `counts[k]` rows of every cluster k by `rule`, cluster by cluster.
+
+        Rows that are included already are not picked again; farthest-point starts from them.
+        """
 
     def vectors(self, ids: IdArray) -> FloatArray:
         """Return the (n, D) vectors of the given ids."""
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
-        """Return the merged coresets of all shards (`balancer.selection.coresets`)."""
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
+        """Pick from the union of all shards' coresets (`balancer.selection.coresets`)."""
 
-    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
-        """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
+    def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
+        """Return the covering radii of `picks` (M, D), keyed "100", "99" and "95".
+
+        With outliers also "trimmed": the radius after so many farthest rows are left out.
+        """
 
     def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
         """Return `local(rows, *arguments)` of every shard with rows, in the order of the shards.
@@ -159,23 +189,40 @@ class ArrayPool:
         rows = lowest_hashes(self.ids, count, seed=seed)
         return self.ids[rows], self.points[rows]
 
-    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
+    def farthest(
+        self, num_picks: int, given: Picks, *, quality: Quality | None = None, skip: int = 0
+    ) -> FarthestRun:
         """See `Pool`."""
-        shard = ExchangeShard(self.points, self.ids, len(given.ids) + num_picks)
+        weights = squared_weights(self.columns, quality)
+        shard = ExchangeShard(
+            self.points,
+            self.ids,
+            len(given.ids) + num_picks,
+            Options(weights=weights if len(weights) else None),
+        )
         shard.apply(given.ids, given.vectors)
 
         def ask(ids: IdArray, vectors: FloatArray, room: int) -> list[Offer]:
             shard.apply(ids, vectors)
             return [shard.offer(room)]
 
-        return run_farthest(ask, num_picks, dim=self.points.shape[1], room=ROOM)
+        return run_farthest(ask, num_picks, dim=self.points.shape[1], room=ROOM, skip=skip)
 
-    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
+    def pick_in_clusters(
+        self,
+        counts: IntArray,
+        rule: Within,
+        seed: int,
+        *,
+        included: IdArray | None = None,
+        quality: Quality | None = None,
+    ) -> Picked:
         """See `Pool`."""
         assert self.labels is not None  # a pool for this strategy is made with labels
         assert self.centroids is not None
         order = np.argsort(self.labels, kind="stable")
         ends = np.cumsum(np.bincount(self.labels, minlength=len(counts)))
+        values = None if quality is None else scaled_quality(self.columns, quality)
         parts = []
         for cluster in np.flatnonzero(counts):
             rows = order[(ends[cluster - 1] if cluster else 0) : ends[cluster]]
@@ -188,6 +235,8 @@ class ArrayPool:
                     cluster=int(cluster),
                     centroid=self.centroids[cluster],
                     seed=seed,
+                    included=included,
+                    quality=None if values is None else values[rows],
                 )
             )
         return concatenate_picked(parts)
@@ -204,24 +253,30 @@ class ArrayPool:
         """See `Pool`."""
         return self.points[rows_of(self.ids, ids)]
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
         """See `Pool`. The array is one shard."""
-        return local_coreset(
-            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit
+        most = limit or default_limit(num_picks, 1, self.points.shape[1])
+        coreset = local_coreset(
+            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=most
         )
+        return finalize_coreset(coreset, seed=seed, included=included)
 
-    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
+    def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
         """See `Pool`."""
-        return covering_radii(assign(self.points, picks)[1])
+        squared = assign(self.points, picks)[1]
+        radii = covering_radii(squared)
+        if num_outliers:
+            radii["trimmed"] = trimmed_radius(squared, num_outliers)
+        return radii
 
     def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
         """See `Pool`. The array is one shard."""
         return [local(ShardRows(self.ids, self.points, self.columns), *arguments)]
 
 
-def pick_rows(
+def pick_rows(  # noqa: PLR0913 - rule, place and weights are one cluster's
     points: FloatArray,
     ids: IdArray,
     count: int,
@@ -230,10 +285,22 @@ def pick_rows(
     cluster: int,
     centroid: FloatArray,
     seed: int,
+    included: IdArray | None = None,
+    quality: DoubleArray | None = None,
 ) -> Picked:
-    """Pick `count` rows of one cluster, whose rows may come in any order."""
+    """Pick `count` rows of one cluster, whose rows may come in any order.
+
+    `included` are ids of any clusters; those of this one are not picked again.
+    """
     picks = pick_in_cluster(
-        points, ids, count, rule=rule, centroid=centroid, seed=cluster_seed(seed, cluster)
+        points,
+        ids,
+        count,
+        rule=rule,
+        centroid=centroid,
+        seed=cluster_seed(seed, cluster),
+        included=None if included is None else np.flatnonzero(np.isin(ids, included)),
+        quality=quality,
     )
     return Picked(ids[picks.rows], np.full(count, cluster, np.int64), picks.distances)
 

@@ -11,6 +11,7 @@ import ray
 
 from balancer.clustering.kmeans import PartialSums, Scale, merge_sums
 from balancer.config import Within
+from balancer.errors import DataError
 from balancer.imbalance.radius import (
     SHARES,
     find_rank,
@@ -18,7 +19,7 @@ from balancer.imbalance.radius import (
     radius_from_bits,
     rank_of,
 )
-from balancer.selection.coresets import Coreset, merge_coresets
+from balancer.selection.coresets import CoresetPicks, default_limit
 from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
 from balancer.selection.pool import (
     FarthestRun,
@@ -27,6 +28,7 @@ from balancer.selection.pool import (
     rows_of,
     run_farthest,
 )
+from balancer.selection.quality import Quality
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.pool_worker import Behind, PoolWorker
 from balancer.stages.resources import available_cpus, plain_errors
@@ -86,7 +88,9 @@ class RayPool:
         parts = self._ask("sums", ray.put(centroids), scale)
         return merge_sums([part for part in parts if part is not None])
 
-    def farthest(self, num_picks: int, given: Picks) -> FarthestRun:
+    def farthest(
+        self, num_picks: int, given: Picks, *, quality: Quality | None = None, skip: int = 0
+    ) -> FarthestRun:
         """See `Pool`. About 200 picks per round trip to every worker."""
         known: list[Picks] = [given]
         capacity = len(given.ids) + num_picks + 1
@@ -95,31 +99,46 @@ class RayPool:
             if len(ids):
                 known.append(Picks(ids, vectors, np.empty(0, np.float32)))
             told = sum(len(part.ids) for part in known[:-1])
-            return self._offers(known, told, room, capacity)
+            return self._offers(known, told, room, capacity, quality)
 
         stats = ExchangeStats()
         id_bytes = given.ids.dtype.itemsize
         run = run_farthest(
-            ask, num_picks, dim=self._dim, room=room_for(self._dim, id_bytes), stats=stats
+            ask,
+            num_picks,
+            dim=self._dim,
+            room=room_for(self._dim, id_bytes),
+            skip=skip,
+            stats=stats,
         )
         self.last_exchange = stats
         return run
 
-    def pick_in_clusters(self, counts: IntArray, rule: Within, seed: int) -> Picked:
+    def pick_in_clusters(
+        self,
+        counts: IntArray,
+        rule: Within,
+        seed: int,
+        *,
+        included: IdArray | None = None,
+        quality: Quality | None = None,
+    ) -> Picked:
         """See `Pool`. Clusters are dealt to the workers by size; rows move once."""
         assert self._clustering is not None  # a pool for this strategy is made with a clustering
         centroids = ray.put(self._clustering.centroids)
         groups = deal_clusters(self._clustering.sizes, counts, len(self._workers))
         with plain_errors():
             rows = [
-                worker.cluster_rows.options(num_returns=len(groups)).remote(centroids, groups)
+                worker.cluster_rows.options(num_returns=len(groups)).remote(
+                    centroids, groups, quality
+                )
                 for worker in self._workers
             ]
             rows = [[part] if len(groups) == 1 else part for part in rows]
             picked: list[Picked] = ray.get(
                 [
                     self._workers[g % len(self._workers)].pick_group.remote(
-                        centroids, counts, rule, seed, *(parts[g] for parts in rows)
+                        centroids, counts, rule, seed, included, *(parts[g] for parts in rows)
                     )
                     for g in range(len(groups))
                 ]
@@ -134,31 +153,47 @@ class RayPool:
         found = np.concatenate([ids for ids, _ in parts])
         return np.concatenate([points for _, points in parts])[rows_of(found, ids)]
 
-    def coreset(
-        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
-    ) -> Coreset:
-        """See `Pool`. A shard is an embedding shard, whatever worker holds it."""
-        parts = self._ask("coresets", num_picks, epsilon, seed, limit)
-        return merge_coresets([coreset for part in parts for coreset in part])
+    def pick_from_coresets(
+        self, num_picks: int, epsilon: float | None, seed: int, limit: int | None, included: Picks
+    ) -> CoresetPicks:
+        """See `Pool`. A shard is an embedding shard, whatever worker holds it.
 
-    def covering_radii(self, picks: FloatArray) -> dict[str, float]:
-        """Return the exact covering radii of `picks` (M, D), keyed "100", "99" and "95"."""
+        The coresets go from worker to worker through the object store; only picks come here.
+        """
+        num_shards = sum(self._ask("num_shards"))
+        most = limit or default_limit(num_picks, num_shards, self._dim)
+        with plain_errors():
+            parts = [
+                worker.coresets.remote(num_picks, epsilon, seed, most) for worker in self._workers
+            ]
+            picks: CoresetPicks = ray.get(
+                self._workers[0].pick_from_coresets.remote(seed, included, *parts)
+            )
+        return picks
+
+    def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
+        """See `Pool`. Exact."""
         shared = ray.put(picks)
         upper = merge_counts(self._ask("nearest_pick", shared))
+        ranks = {f"{s:.0%}".rstrip("%"): rank_of(s, self._num_rows) for s in SHARES}
+        if num_outliers:
+            ranks["trimmed"] = self._num_rows - num_outliers
         radii = {}
-        for share in SHARES:
-            key, rank = find_rank(upper, rank_of(share, self._num_rows))
+        for name, wanted in ranks.items():
+            key, rank = find_rank(upper, wanted)
             detail = merge_counts(self._ask("nearest_pick_detail", shared, key))
             lower, _ = find_rank(detail, rank)
-            radii[f"{share:.0%}".rstrip("%")] = radius_from_bits(key, lower)
+            radii[name] = radius_from_bits(key, lower)
         return radii
 
     def map_shards(self, local: Callable[..., T], *arguments: object) -> list[T]:
         """See `Pool`. Arguments travel once per node; results should be small."""
         parts = self._ask("map_shards", local, ray.put(arguments))
-        # open_pool deals the shards to the workers in turn.
-        longest = max((len(part) for part in parts), default=0)
-        return [part[place] for place in range(longest) for part in parts if place < len(part)]
+        # open_pool deals the shards to the workers in turn; some may have no rows left.
+        found = [
+            (place, number, result) for number, part in enumerate(parts) for place, result in part
+        ]
+        return [result for _, _, result in sorted(found, key=lambda entry: entry[:2])]
 
     def write_assignments(self, ledger: Ledger, stage: str, inputs: str) -> list[Record]:
         """Write each shard's `tile_id, cluster, distance`; return the completion records."""
@@ -174,16 +209,24 @@ class RayPool:
             )
         return answers
 
-    def _offers(self, known: Sequence[Picks], start: int, room: int, capacity: int) -> list[Offer]:
+    def _offers(
+        self,
+        known: Sequence[Picks],
+        start: int,
+        room: int,
+        capacity: int,
+        quality: Quality | None,
+    ) -> list[Offer]:
         """Tell every worker the picks from number `start` on; a restarted one, all of them."""
-        answers = self._ask("offer", start, known[-1].ids, known[-1].vectors, room, capacity)
+        news = known[-1]
+        answers = self._ask("offer", start, news.ids, news.vectors, room, capacity, quality)
         for number, answer in enumerate(answers):
             if isinstance(answer, Behind):
                 ids = np.concatenate([part.ids for part in known])
                 vectors = np.concatenate([part.vectors for part in known])
                 with plain_errors():
                     answers[number] = ray.get(
-                        self._workers[number].offer.remote(0, ids, vectors, room, capacity)
+                        self._workers[number].offer.remote(0, ids, vectors, room, capacity, quality)
                     )
         return answers
 
@@ -197,6 +240,7 @@ def open_pool(
     num_workers: int | None = None,
     catalog: Sequence[ShardRef] = (),
     columns: Sequence[str] = (),
+    exclude: IdArray | None = None,
 ) -> Iterator[RayPool]:
     """Load the shards into actors for the time of the block.
 
@@ -207,12 +251,18 @@ def open_pool(
         num_workers: actors; one per CPU, at most one per shard, when absent.
         catalog: the cataloged shards, when `columns` are wanted.
         columns: names of metadata columns for the local steps of `map_shards`.
+        exclude: ids of rows that are dropped as the shards are read, so that clustering,
+            selection and certificate see only what may be picked. Ids that are nowhere do nothing.
+
+    Raises:
+        DataError: no row is left.
     """
     shards = [shard for shard in shards if shard.num_rows] or shards[:1]
     count = min(num_workers or available_cpus(), len(shards))
     actor: Any = ray.remote(PoolWorker).options(
         num_cpus=1, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
+    dropped = ray.put(exclude) if exclude is not None and len(exclude) else None
     workers = [
         actor.remote(
             store,
@@ -220,11 +270,18 @@ def open_pool(
             normalize=normalize,
             catalog={shard.shard_id: shard for shard in catalog},
             columns=columns,
+            exclude=dropped,
         )
         for number in range(count)
     ]
     try:
-        yield RayPool(workers)
+        pool = RayPool(workers)
+        if dropped is not None and pool.num_rows == 0:
+            raise DataError(
+                "selection.exclude must leave some tiles to pick from; it names all of them. "
+                "Shorten the list."
+            )
+        yield pool
     finally:
         for worker in workers:
             ray.kill(worker)

@@ -19,16 +19,32 @@ from balancer.clustering.kmeans import PartialSums, Scale, local_sums, merge_sum
 from balancer.config import Within
 from balancer.distances import l2_normalize
 from balancer.imbalance.radius import lower_counts, merge_counts, upper_counts
-from balancer.selection.coresets import Coreset, local_coreset
-from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
+from balancer.selection.bounds import Options
+from balancer.selection.coresets import (
+    Coreset,
+    CoresetPicks,
+    finalize_coreset,
+    local_coreset,
+    merge_coresets,
+)
+from balancer.selection.exchange import ExchangeShard, Offer, Picks, nothing_to_offer
 from balancer.selection.pool import Picked, concatenate_picked, pick_rows, rows_of
+from balancer.selection.quality import Quality, scaled_quality, squared_weights
 from balancer.selection.uniform import lowest_hashes
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.selections import assignment_table
 from balancer.storage.tables import read_table, write_table
-from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray, ShardRef, ShardRows
+from balancer.types import (
+    DoubleArray,
+    EmbeddingShard,
+    FloatArray,
+    IdArray,
+    IntArray,
+    ShardRef,
+    ShardRows,
+)
 
 T = TypeVar("T")
 
@@ -42,11 +58,12 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRows:
-    """The rows of some clusters that one worker holds."""
+    """The rows of some clusters that one worker holds; `quality` is (0,) without one."""
 
     labels: IntArray
     ids: IdArray
     points: FloatArray
+    quality: DoubleArray
 
 
 class PoolWorker:
@@ -58,6 +75,7 @@ class PoolWorker:
         normalize: L2-normalise the rows.
         catalog: the cataloged shards by id, when `columns` are wanted.
         columns: names of metadata columns for the local steps of `map_shards`.
+        exclude: ids of rows that are dropped as their shard is read.
 
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
@@ -70,16 +88,26 @@ class PoolWorker:
         normalize: bool,
         catalog: Mapping[str, ShardRef] | None = None,
         columns: Sequence[str] = (),
+        exclude: IdArray | None = None,
     ) -> None:
-        self._shards = [shard for shard in shards if shard.num_rows]
-        dim = max((shard.dim for shard in self._shards), default=0)
+        self._shards: list[EmbeddingShard] = []
+        self._places: list[int] = []
+        filled = [shard for shard in shards if shard.num_rows]
+        dim = max((shard.dim for shard in filled), default=0)
         # One matrix for all shards, so that a selection sees one array; each shard is a view.
-        self._points = np.empty((sum(shard.num_rows for shard in self._shards), dim), np.float32)
+        self._points = np.empty((sum(shard.num_rows for shard in filled), dim), np.float32)
         self._rows: list[tuple[IdArray, FloatArray]] = []
         self._columns: list[dict[str, NDArray[Any]]] = []
         end = 0
-        for shard in self._shards:
+        for place, shard in enumerate(filled):
             ids, points = read_embeddings(store, shard)
+            if exclude is not None and len(exclude):
+                kept = ~np.isin(ids, exclude)
+                ids, points = ids[kept], points[kept]
+            if len(ids) == 0:
+                continue
+            self._shards.append(shard)
+            self._places.append(place)
             view = self._points[end : end + len(ids)]
             view[:] = l2_normalize(points) if normalize else points
             self._rows.append((ids, view))
@@ -89,6 +117,7 @@ class PoolWorker:
                 else {}
             )
             end += len(ids)
+        self._points = self._points[:end]
         self._ids = (
             np.concatenate([ids for ids, _ in self._rows]) if self._rows else np.empty(0, np.str_)
         )
@@ -104,11 +133,15 @@ class PoolWorker:
             max((float(np.abs(points).max()) for _, points in self._rows), default=0.0),
         )
 
-    def map_shards(self, local: Callable[..., T], arguments: tuple[object, ...]) -> list[T]:
-        """Return `local(rows, *arguments)` of each of this worker's shards."""
+    def map_shards(
+        self, local: Callable[..., T], arguments: tuple[object, ...]
+    ) -> list[tuple[int, T]]:
+        """Return `local(rows, *arguments)` of each shard with rows, after its place among all."""
         return [
-            local(ShardRows(ids, points, columns), *arguments)
-            for (ids, points), columns in zip(self._rows, self._columns, strict=True)
+            (place, local(ShardRows(ids, points, columns), *arguments))
+            for place, (ids, points), columns in zip(
+                self._places, self._rows, self._columns, strict=True
+            )
         ]
 
     def sample(self, count: int, seed: int) -> tuple[IdArray, FloatArray]:
@@ -127,14 +160,20 @@ class PoolWorker:
         return merge_sums(parts) if parts else None
 
     def offer(
-        self, start: int, ids: IdArray, vectors: FloatArray, room: int, capacity: int
+        self,
+        start: int,
+        ids: IdArray,
+        vectors: FloatArray,
+        room: int,
+        capacity: int,
+        quality: Quality | None = None,
     ) -> Offer | Behind:
         """Apply picks number `start`, `start + 1`, ... and offer this worker's farthest rows.
 
         With `start` 0 the distances begin anew. A worker that was restarted answers `Behind`.
         """
         if start == 0:
-            self._shard = ExchangeShard(self._points, self._ids, capacity) if self._rows else None
+            self._shard = self._start(capacity, quality) if self._rows else None
             self._applied = 0
         if self._applied != start:
             return Behind(self._applied)
@@ -144,6 +183,11 @@ class PoolWorker:
         self._shard.apply(ids, vectors)
         return self._shard.offer(room)
 
+    def _start(self, capacity: int, quality: Quality | None) -> ExchangeShard:
+        weights = np.concatenate([squared_weights(part, quality) for part in self._columns])
+        options = Options(weights=weights if len(weights) else None)
+        return ExchangeShard(self._points, self._ids, capacity, options)
+
     def coresets(
         self, num_picks: int, epsilon: float | None, seed: int, limit: int | None
     ) -> list[Coreset]:
@@ -152,6 +196,17 @@ class PoolWorker:
             local_coreset(points, ids, num_picks, epsilon=epsilon, seed=seed, max_size=limit)
             for ids, points in self._rows
         ]
+
+    def num_shards(self) -> int:
+        """Return how many shards with rows this worker holds."""
+        return len(self._rows)
+
+    def pick_from_coresets(
+        self, seed: int, included: Picks, *parts: Sequence[Coreset]
+    ) -> CoresetPicks:
+        """Pick from the union of the coresets that all workers made."""
+        merged = merge_coresets([coreset for part in parts for coreset in part])
+        return finalize_coreset(merged, seed=seed, included=included)
 
     def vectors(self, wanted: IdArray) -> tuple[IdArray, FloatArray]:
         """Return those of the wanted ids that are here, with their vectors."""
@@ -165,10 +220,15 @@ class PoolWorker:
         return np.concatenate([ids for ids, _ in found]), np.concatenate([p for _, p in found])
 
     def cluster_rows(
-        self, centroids: FloatArray, groups: Sequence[IntArray]
+        self, centroids: FloatArray, groups: Sequence[IntArray], quality: Quality | None = None
     ) -> ClusterRows | list[ClusterRows]:
         """Return this worker's rows of each group of clusters, one result per group."""
         labels = [assign(points, centroids)[0] for _, points in self._rows]
+        values = (
+            []
+            if quality is None
+            else [scaled_quality(columns, quality) for columns in self._columns]
+        )
         results = []
         for group in groups:
             chosen = [np.isin(part, group) for part in labels]
@@ -183,6 +243,9 @@ class PoolWorker:
                     np.concatenate([p[c] for (_, p), c in zip(self._rows, chosen, strict=True)])
                     if labels
                     else np.empty((0, centroids.shape[1]), np.float32),
+                    np.concatenate([part[c] for part, c in zip(values, chosen, strict=True)])
+                    if values
+                    else np.empty(0),
                 )
             )
         return results[0] if len(results) == 1 else results
@@ -193,9 +256,11 @@ class PoolWorker:
         counts: IntArray,
         rule: Within,
         seed: int,
+        included: IdArray | None,
         *parts: ClusterRows,
     ) -> Picked:
         """Pick `counts[k]` rows of each cluster k of one group, from every worker's rows of it."""
+        quality = np.concatenate([part.quality for part in parts])
         labels = np.concatenate([part.labels for part in parts])
         ids = np.concatenate([part.ids for part in parts])
         points = np.concatenate([part.points for part in parts])
@@ -211,6 +276,8 @@ class PoolWorker:
                     cluster=int(cluster),
                     centroid=centroids[cluster],
                     seed=seed,
+                    included=included,
+                    quality=quality[rows] if len(quality) else None,
                 )
             )
         return concatenate_picked(picked)

@@ -16,7 +16,7 @@ from balancer.selection.pool import rows_of
 from balancer.stages.catalog import Catalog
 from balancer.stages.context import RunContext
 from balancer.stages.tasks import run_tasks
-from balancer.storage.certificates import write_certificate
+from balancer.storage.certificates import write_certificate, write_excluded
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import new_attempt
 from balancer.storage.manifests import manifest_table, write_manifest
@@ -56,7 +56,7 @@ def find_in_shard(store: Store, shard: ShardRef, ids: IdArray) -> pa.Table:
     return rows.append_column(SHARD, pa.array([shard.shard_id] * rows.num_rows, pa.string()))
 
 
-def publish(
+def publish(  # noqa: PLR0913 - the parts of a manifest
     context: RunContext,
     selection: Selection,
     rows: pa.Table,
@@ -65,6 +65,7 @@ def publish(
     *,
     certificate: Mapping[str, Any] | None = None,
     packing_ids: IdArray | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write the round's manifest, unless it is recorded.
 
@@ -76,9 +77,11 @@ def publish(
         lineage: fingerprints of input, encoder and clustering for the footer.
         certificate: of the selection, for the footer; from `Certificate.to_json`.
         packing_ids: rows of its packing, where they go into a table.
+        notes: further facts for the footer, from `selection_notes`.
     """
     config = context.config
-    inputs = digest_json([dict(lineage), config.frozen_part(), round_index, __version__])
+    made_of = [dict(lineage), config.frozen_part(), round_index, __version__]
+    inputs = digest_json([*made_of, *([context.lists.fingerprint()] if len(context.lists) else [])])
     stage = context.ledger.stage(f"{context.round_name(round_index)}/{PUBLISH}")
     record = stage.completed("manifest", inputs)
     if record is None:
@@ -95,9 +98,11 @@ def publish(
             "round": round_index,
             "code_version": __version__,
             **lineage,
+            **(notes or {}),
         }
         attempt = new_attempt()
         uri = stage.data_uri("manifest", attempt, "parquet")
+        footer |= write_excluded(context.store, uri, context.lists.exclude)
         footer |= write_certificate(context.store, uri, certificate, packing_ids)
         written = write_manifest(context.store, uri, table, footer)
         file = FileRecord(uri, written.num_rows, context.store.info(uri).num_bytes, written.sha256)

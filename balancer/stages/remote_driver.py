@@ -67,8 +67,14 @@ def require_shared_paths(config: Config) -> None:
     """
     if config.ray.address == "local":
         return
-    for name, uri in (("archive.uri", config.archive.uri), ("out", config.out)):
-        if "://" not in uri and not PurePosixPath(uri).is_absolute():
+    uris = {
+        "archive.uri": config.archive.uri,
+        "out": config.out,
+        "selection.include": config.selection.include,
+        "selection.exclude": config.selection.exclude,
+    }
+    for name, uri in uris.items():
+        if uri is not None and "://" not in uri and not PurePosixPath(uri).is_absolute():
             raise ConfigError(
                 f"With ray.address={config.ray.address} the run works on a cluster, so {name} "
                 f"must be a URI or an absolute path that all nodes share; got {uri!r}."

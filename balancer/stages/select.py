@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
-from balancer.errors import DataError
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
 from balancer.selection.fallback import Fallback, marked
 from balancer.selection.strategies import Settings, run_strategy
+from balancer.stages.constraints import check_pool
 from balancer.stages.context import RunContext
 from balancer.stages.pool import RayPool
 from balancer.storage.ledger import Record, StageLedger, new_attempt
-from balancer.storage.selections import read_selections, selections_table
+from balancer.storage.selections import read_selections, selection_notes, selections_table
 from balancer.storage.tables import read_table, write_table
 from balancer.types import Clustering, IdArray, Selection
 
@@ -37,12 +37,14 @@ class Selections:
         record: names the table that holds them.
         certificate: of the round's result, as JSON values.
         packing_ids: rows of its packing, where they are not the picks themselves.
+        notes: what it says of itself for the manifest's footer.
     """
 
     picks: dict[str, Selection]
     record: Record
     certificate: Mapping[str, Any]
     packing_ids: IdArray | None
+    notes: Mapping[str, Any]
 
 
 def select(
@@ -61,15 +63,9 @@ def select(
     a `fallback` it makes `selected`, and the picks' reasons say so.
 
     Raises:
-        DataError: fewer tiles could be embedded than the budget asks for.
+        DataError: fewer tiles could be embedded than the budget asks for, or not all included ones.
     """
     config = context.config
-    if budget > pool.num_rows:
-        raise DataError(
-            f"selection.budget must not exceed the tiles that could be embedded ({pool.num_rows}); "
-            f"got {budget}. Lower the budget, or mend the tiles that the quarantine tables of the "
-            f"embed stage list."
-        )
     inputs = digest_json(
         [
             clustering.fingerprint,
@@ -79,11 +75,13 @@ def select(
             list(config.measures.compare),
             config.measures.compare_repeats,
             *([fallback.to_json()] if fallback else []),
+            *([context.lists.fingerprint()] if len(context.lists) else []),
         ]
     )
     stage = context.ledger.stage(f"{context.round_name(round_index)}/{SELECT}")
     record = stage.completed("selections", inputs)
     if record is None:
+        check_pool(context, pool, budget)
         rows = pool.with_clustering(clustering)
         seed = derive_seed(config.seed, SELECT)
         plans: dict[str, tuple[Strategy, int]] = {SELECTED: (config.selection.strategy, seed)}
@@ -100,12 +98,16 @@ def select(
             f"select round {round_index}", len(plans), "selections"
         ) as advance:
             for name, (strategy, own_seed) in plans.items():
-                settings = Settings.of(config.selection, own_seed, clustering)
-                if fallback is not None and name == SELECTED:
+                settings = Settings.of(
+                    config.selection, own_seed, clustering, include=context.lists.include
+                )
+                if name != SELECTED:
+                    settings = settings.for_comparison(strategy)
+                elif fallback is not None:
                     settings = replace(settings, within=fallback.within)
-                    picked = marked(run_strategy(strategy, rows, budget, settings))
-                else:
-                    picked = run_strategy(strategy, rows, budget, settings)
+                picked = run_strategy(strategy, rows, budget, settings)
+                if fallback is not None and name == SELECTED:
+                    picked = marked(picked)
                 found[name] = _with_clusters(rows, clustering, picked)
                 advance(1, "")
             certified = certify_selection(rows, found[SELECTED], seed=seed)
@@ -125,12 +127,17 @@ def select(
             file=file,
             certificate=certified.certificate.to_json(),
             exchange=asdict(exchange),
+            notes=selection_notes(found[SELECTED]),
         )
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
     return Selections(
-        read_selections(table), record, record["certificate"], _packing(stage, inputs, context)
+        read_selections(table),
+        record,
+        record["certificate"],
+        _packing(stage, inputs, context),
+        record["notes"],
     )
 
 

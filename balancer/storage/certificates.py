@@ -25,6 +25,7 @@ from balancer.storage.tables import read_table, write_table
 from balancer.types import IdArray
 
 CERTIFICATE_KEY = "certificate"
+EXCLUDED_KEY = "excluded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,12 @@ class PackingFile:
     rows: int
 
 
-def write_packing(store: Store, folder_uri: str, tile_ids: IdArray) -> PackingFile:
+def write_packing(
+    store: Store, folder_uri: str, tile_ids: IdArray, *, kind: str = "packing"
+) -> PackingFile:
     """Write the rows of a packing: one column, `tile_id`, in the order they were picked.
+
+    The ids that a selection excludes are kept in the same way, with the kind `excluded`.
 
     The name comes from the ids, so the same packing has the same name and bytes, and so has the
     manifest that names it.
@@ -47,7 +52,7 @@ def write_packing(store: Store, folder_uri: str, tile_ids: IdArray) -> PackingFi
     """
     names = np.asarray(tile_ids, dtype=np.str_).tolist()
     digest = hashlib.blake2b("\x1f".join(names).encode(), digest_size=8).hexdigest()
-    name = f"packing-{digest}.parquet"
+    name = f"{kind}-{digest}.parquet"
     table = pa.table({"tile_id": pa.array(names, pa.string())})
     record = write_table(store, store.join(folder_uri, name), table)
     return PackingFile(name, record.sha256, record.num_rows)
@@ -96,6 +101,21 @@ def certificate_footer(
     if packing is not None:
         facts["file"] = asdict(packing)
     return {CERTIFICATE_KEY: {**certificate, "packing": facts}}
+
+
+def write_excluded(store: Store, manifest_uri: str, exclude: IdArray) -> dict[str, Any]:
+    """Write the excluded ids beside the manifest-to-be; return the footer's facts.
+
+    So that a manifest can be checked against the rows it was picked from, without the list that the
+    configuration named. The footer's key `excluded` names the table as `certificate` its packing.
+
+    Raises:
+        StorageError: the store refuses or fails.
+    """
+    if len(exclude) == 0:
+        return {}
+    folder = store.absolute(manifest_uri).rpartition("/")[0]
+    return {EXCLUDED_KEY: asdict(write_packing(store, folder, exclude, kind="excluded"))}
 
 
 def write_certificate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,16 @@ def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
         for name, picked in selections.items()
     ]
     return pa.concat_tables(parts)
+
+
+def selection_notes(selection: Selection) -> dict[str, Any]:
+    """Return what the footer says of a selection beside its certificate: outliers, coresets."""
+    notes: dict[str, Any] = {}
+    if selection.outliers is not None:
+        notes["outliers"] = selection.outliers.tolist()
+    if selection.coreset is not None:
+        notes["coreset"] = dict(selection.coreset)
+    return notes
 
 
 def read_selections(table: pa.Table) -> dict[str, Selection]:

@@ -8,6 +8,7 @@ Modules:
     manifest_checks: what table, footer and run records say of each other.
     geometry: exact nearest distances in float64, in plain numpy.
     distance_pass: one pass over the embeddings.
+    constraint_checks: included, excluded and left-out tiles.
     certificate_checks: the certificate's numbers against the recomputed ones.
 
 Nothing here imports the selection, the clustering or the distances of balancer: an import contract

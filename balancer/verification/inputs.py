@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Embeddings:
         id_column: of Parquet files.
         vector_column: of Parquet files.
         normalize: whether the selection saw the rows L2-normalised.
+        excluded: ids of rows that it did not see, whatever they hold.
     """
 
     store: Store
@@ -50,6 +51,7 @@ class Embeddings:
     id_column: str = "tile_id"
     vector_column: str = "embedding"
     normalize: bool = False
+    excluded: IdArray = field(default_factory=lambda: np.empty(0, np.str_))
 
     def raw_blocks(self) -> Iterator[tuple[IdArray, FloatArray]]:
         """Yield ids and vectors as stored, one shard or file at a time, none of them empty.
@@ -71,6 +73,7 @@ class Embeddings:
             bad = ~np.isfinite(vectors).all(axis=1)
             if self.normalize:
                 bad |= ~vectors.any(axis=1)
+            bad &= ~np.isin(ids, self.excluded)
             if bad.any():
                 raise DataError(
                     f"Embeddings must be finite, and not all zero where they are L2-normalised; "
@@ -80,9 +83,15 @@ class Embeddings:
             yield ids, vectors
 
     def blocks(self) -> Iterator[tuple[IdArray, FloatArray]]:
-        """Yield ids and vectors as the selection saw them. Raises what `raw_blocks` raises."""
+        """Yield ids and vectors as the selection saw them, without what it did not see.
+
+        Raises what `raw_blocks` raises.
+        """
         for ids, vectors in self.raw_blocks():
-            yield ids, normalize_rows(vectors) if self.normalize else vectors
+            seen = ~np.isin(ids, self.excluded)
+            if seen.any():
+                kept = vectors[seen]
+                yield ids[seen], normalize_rows(kept) if self.normalize else kept
 
     def encoders(self) -> set[str]:
         """Return the fingerprints of the encoders that the shards or files name."""

@@ -26,8 +26,11 @@ _TEXTS = (
     "vector_column",
     "config.selection.strategy",
     "fallback.strategy",
+    "config.selection.include",
+    "config.selection.exclude",
+    "config.selection.quality_column",
 )
-_OBJECTS = ("fallback", "config", "config.embedding", "config.selection")
+_OBJECTS = ("fallback", "config", "config.embedding", "config.selection", "excluded")
 
 
 def check_footer(facts: Mapping[str, Any]) -> Check:
@@ -44,12 +47,14 @@ def check_footer(facts: Mapping[str, Any]) -> Check:
 def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | None, Check]:
     """Check the reasons of the picks against the footer's strategy; return the strategy.
 
-    A footer with a fallback names the strategy there, and the reasons end with `:fallback`.
-    Hybrid with nothing but global picks is farthest-point, and its reasons say so.
+    Hybrid with nothing but global picks is farthest-point, and its reasons say so. Included tiles
+    have a reason of their own, whatever the strategy.
+    A footer with a fallback names the strategy there, and the other reasons end with `:fallback`.
     """
     name, stated = "strategy", _inside(facts, "config.selection.strategy")
     fallback = _inside(facts, "fallback.strategy")
-    ends = [str(reason).endswith(FALLBACK) for reason in table["reason"].to_pylist()]
+    own = [str(reason) for reason in table["reason"].to_pylist() if reason != "include"]
+    ends = [reason.endswith(FALLBACK) for reason in own]
     if (fallback is not None and not all(ends)) or (fallback is None and any(ends)):
         return fallback or stated, failed(
             name, f"every reason must end with {FALLBACK} where the footer has a fallback, and "
@@ -57,6 +62,7 @@ def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | Non
         )  # fmt: skip
     stated = fallback or stated
     reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
+    reasons -= {"include"}
     only = next(iter(reasons)) if len(reasons) == 1 else None
     if stated is None and only not in STRATEGIES:
         return None, skipped(name, "the footer names none, nor do the reasons")
@@ -64,7 +70,7 @@ def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | Non
         return only, passed(name, f"{only}, by the reasons")
     if stated not in STRATEGIES:
         return stated, failed(name, f"must be one of {', '.join(STRATEGIES)}; got {stated!r}")
-    if only != stated:
+    if only != stated and reasons:
         said = ", ".join(sorted(reasons))
         return stated, failed(name, f"every reason must be of {stated}, as the footer says; "
                                     f"they are of {said}")  # fmt: skip

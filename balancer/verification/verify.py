@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,14 @@ from balancer.verification.certificate_checks import (
     check_ratio,
 )
 from balancer.verification.claims import Claims, parse_claims
+from balancer.verification.constraint_checks import (
+    check_excluded,
+    check_included,
+    check_outliers,
+    guarantee_of,
+    load_excluded,
+    outliers_of,
+)
 from balancer.verification.distance_pass import Gathered, gather, measure
 from balancer.verification.inputs import (
     Columns,
@@ -71,6 +79,11 @@ class _Manifest:
     def tile_ids(self) -> list[str]:
         ids: list[str] = self.table["tile_id"].to_pylist()
         return ids
+
+    @property
+    def reasons(self) -> list[str | None]:
+        column: list[str | None] = self.table["reason"].to_pylist()
+        return column
 
     @property
     def distances(self) -> list[float | None]:
@@ -158,8 +171,9 @@ def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | N
         passed(name, f"{picks}{given}{out}"),
         check_problem(claims),
         check_ratio(claims),
-        check_factor(claims, strategy),
-        check_picked_distances(claims, manifest.distances, strategy),
+        check_factor(claims, guarantee_of(strategy, manifest.facts)),
+        check_picked_distances(claims, manifest.distances, guarantee_of(strategy, manifest.facts)),
+        *check_included(claims, manifest.reasons, manifest.facts),
     ]
 
 
@@ -170,14 +184,25 @@ def _check_rows(
     if embeddings is None:
         reason = "no embeddings at hand: name them with --embeddings"
         return _skip([*OF_EMBEDDINGS, *OF_ALL_ROWS], reason)
+    store, uri, run = manifest.store, manifest.uri, manifest.run
+    excluded = load_excluded(store, uri, run, manifest.facts)
+    of_excluded = check_excluded(excluded, manifest.tile_ids, manifest.facts)
+    if isinstance(excluded, Check):
+        reason = "which rows were selected from is not known"
+        return [*of_excluded, *_skip([*OF_EMBEDDINGS, *OF_ALL_ROWS], reason)]
+    embeddings = replace(embeddings, excluded=excluded)
     witness: list[str] | Check = []
     if claims is not None:
-        store, uri, run = manifest.store, manifest.uri, manifest.run
         witness = find_witness(store, uri, run, claims, manifest.tile_ids)
-    named = [*manifest.tile_ids, *(witness if isinstance(witness, list) else [])]
+    rows = witness if isinstance(witness, list) else []
+    named = [*manifest.tile_ids, *rows, *outliers_of(manifest.facts)]
     stated = manifest.facts.get("embeddings_fingerprint")
     found = gather(embeddings, named, fingerprint=stated is not None)
-    checks = [_check_origin(manifest, embeddings, found), _check_present(manifest, found)]
+    checks = [
+        *of_excluded,
+        _check_origin(manifest, embeddings, found),
+        _check_present(manifest, found),
+    ]
     if claims is None:
         return checks + _skip(OF_ALL_ROWS, "there is no certificate to check")
     if checks[-1].status is Status.FAILED:
@@ -190,6 +215,7 @@ def _check_rows(
         check_radii(claims, squared),
         check_witness(claims, witness, manifest.tile_ids, found),
         check_curve(claims, manifest.distances, greatest, picks),
+        *check_outliers(claims, manifest.tile_ids, found, manifest.facts),
     ]
 
 

@@ -44,7 +44,7 @@ def find_witness(
     if packing.file is None:
         return failed(NAME, "must name the table of its rows")
     try:
-        ids = _load(store, manifest_uri, run, packing.file)
+        ids = load_ids(store, manifest_uri, run, packing.file)
     except (DataError, TypeError, ValueError) as error:  # the latter two: ids of a wrong type
         return failed(NAME, f"packing.file must be a table of tile ids; {error}")
     return [str(tile_id) for tile_id in ids.tolist()]
@@ -57,8 +57,14 @@ def check_witness(
     if isinstance(witness, Check):
         return witness
     if claims.packing.witness == "none":
-        if claims.optimum_is_zero:
+        if claims.optimum_is_zero and claims.packing.radius == 0:
             return passed(NAME, "none is needed: every row can be picked or left out")
+        if claims.packing.radius != 0:
+            return failed(
+                NAME,
+                f"must have rows that prove its radius {claims.packing.radius}, or the radius 0; "
+                f"it has no witness",
+            )
         return skipped(NAME, "the certificate has none, so its lower bound is 0")
     missing = set(found.missing)
     absent = [tile_id for tile_id in witness if tile_id in missing]
@@ -68,10 +74,16 @@ def check_witness(
     return check_packing(claims, witness, found.rows([*included, *witness]))
 
 
-def _load(store: Store, manifest_uri: str, run: Run | None, file: FileClaim) -> IdArray:
+def load_ids(store: Store, manifest_uri: str, run: Run | None, file: FileClaim) -> IdArray:
+    """Read a table of ids that lies beside the manifest, or where its round was published.
+
+    Raises:
+        DataError: missing, damaged, or a name that is none.
+        StorageError: the store refuses or fails.
+    """
     if not _FILE_NAME.fullmatch(file.name):
         raise DataError(
-            f"A packing must be named by a file in the manifest's folder; got {file.name!r}. "
+            f"A table of ids must be named by a file in the manifest's folder; got {file.name!r}. "
             f"Select again to have it made."
         )
     places = [store.absolute(manifest_uri).rpartition("/")[0]]

@@ -151,7 +151,7 @@ def voronoi(points: FloatArray, num_picks: int, first: int) -> IntArray:
 FUSED = Peer("fused float32 scan", fused_scan)
 PEERS = (
     FUSED,
-    Peer("fpsample", fpsample_vanilla, "fpsample"),
+    Peer("fpsample", fpsample_vanilla, "fpsample", most_picks=200),
     Peer("torch_quickfps", quickfps, "torch_quickfps"),
     Peer(
         "skmatter VoronoiFPS",

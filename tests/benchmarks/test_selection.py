@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from balancer.selection.engine import LazyBounds
 from balancer.selection.farthest_point import farthest_point
@@ -119,6 +120,7 @@ def test_engine_against_peers(name: str) -> None:
 def test_scaling() -> None:
     """Zipf clusters: one run each, after a warm-up, while the time lasts."""
     rows: list[list[object]] = []
+    measured: list[tuple[float, float, float, float]] = []
     engine(zipf_clusters(500), 20, 0)
     deadline = time.perf_counter() + BUDGET_S
     for count in LARGEST_ROWS:
@@ -140,6 +142,7 @@ def test_scaling() -> None:
             ratio = f"x{num_picks * scan_s / wall:.1f}"
             row = [len(points), num_picks, wall, cpu, 1e3 * wall / num_picks, f"{share:.1%}"]
             rows.append([*row, ratio])
+            measured.append((len(points), bounds.num_pairs, num_picks, wall))
     print_table(
         f"Scaling on Zipf clusters, 128 dimensions, one run each, within {BUDGET_S:.0f} s; the "
         f"fused scan's time is that of 20 picks, scaled",
@@ -147,6 +150,24 @@ def test_scaling() -> None:
         rows,
     )
     assert SCALE < 1 or all(isinstance(row[2], float) for row in rows[:3])
+    print_cost_model(measured)
+
+
+def print_cost_model(measured: list[tuple[float, float, float, float]]) -> None:
+    """Fit wall = a N + b pairs + c n, none negative, to relative errors; print it with its misses.
+
+    Args:
+        measured: rows, pairs measured, picks and wall seconds of each run.
+    """
+    table = np.array(measured)
+    walls = table[:, 3]
+    costs, _ = nnls(table[:, :3] / walls[:, None], np.ones(len(table)))
+    misses = np.abs(table[:, :3] @ costs / walls - 1)
+    print(
+        f"\ncost model: {1e9 * costs[0]:.1f} ns per row, {1e9 * costs[1]:.3f} ns per pair", end=""
+    )
+    print(f" measured, {1e6 * costs[2]:.1f} us per pick; misses the runs by", end=" ")
+    print(f"{np.median(misses):.0%} (median), {misses.max():.0%} (worst)")
 
 
 def _seconds_per_scan(points: FloatArray) -> float:

@@ -24,9 +24,11 @@ from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.types import EmbeddingShard, FloatArray, IdArray, IntArray
 from tests.benchmarks.measuring import PAIRS, alternate, print_table, scaled
-from tests.benchmarks.selection_data import DIM, zipf_clusters
+from tests.benchmarks.selection_data import DIM, NAMES, make, zipf_clusters
 
 ROWS, PICKS = scaled(200_000, 500), scaled(2000, 20)
+MORE_ROWS = scaled(2_000_000, 1000)
+"""As many per worker as a run has: below, a trip's latency weighs more than its work."""
 NUM_SHARDS = 8
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(3600)]
@@ -69,9 +71,10 @@ def open_workers(shards: Sequence[EmbeddingShard], count: int) -> Iterator[RayPo
             ray.kill(worker)
 
 
-def test_ray_workers(ray_cluster: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count_rows", [ROWS, MORE_ROWS])
+def test_ray_workers(ray_cluster: str, tmp_path: Path, count_rows: int) -> None:
     assert ray_cluster
-    points, ids = zipf_clusters(ROWS), row_ids(ROWS)
+    points, ids = zipf_clusters(count_rows), row_ids(count_rows)
     shards = write_shards(tmp_path, points, ids)
     given = Picks(ids[:1], points[:1], np.empty(0, np.float32))
     rows = []
@@ -103,8 +106,8 @@ def test_ray_workers(ray_cluster: str, tmp_path: Path) -> None:
                 ]
             )
     print_table(
-        f"Ray workers, Zipf clusters, {ROWS} x {DIM} in {NUM_SHARDS} files, n = {PICKS}, medians "
-        f"of {PAIRS} pairs, the same picks",
+        f"Ray workers, Zipf clusters, {count_rows} x {DIM} in {NUM_SHARDS} files, n = {PICKS}, "
+        f"medians of {PAIRS} pairs, the same picks",
         [
             "workers",
             "round trips",
@@ -118,9 +121,10 @@ def test_ray_workers(ray_cluster: str, tmp_path: Path) -> None:
     )
 
 
-def test_ray_round_trips_of_eight_shards() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_ray_round_trips_of_eight_shards(name: str) -> None:
     """In this process, one shard after another: the trips are those of eight workers."""
-    points, ids = zipf_clusters(ROWS), row_ids(ROWS)
+    points, ids = make(name, ROWS), row_ids(ROWS)
     room = room_for(DIM, ids.dtype.itemsize)
     shards = [ExchangeShard(points[rows], ids[rows], PICKS + 1) for rows in deal_rows(ROWS)]
     for shard in shards:
@@ -136,7 +140,7 @@ def test_ray_round_trips_of_eight_shards() -> None:
     expected = farthest_point(points, PICKS, first=0, ids=ids)
     np.testing.assert_array_equal(found.picks.ids, ids[expected.indices[1:]])
     print_table(
-        f"{NUM_SHARDS} shards in one process, Zipf clusters, {ROWS} x {DIM}, n = {PICKS}",
+        f"{NUM_SHARDS} shards in one process, {name}, {ROWS} x {DIM}, n = {PICKS}",
         ["rows per reply", "round trips", "picks per trip", "slowest shards, s"],
         [[room, stats.round_trips, stats.picks_per_trip, stats.slowest]],
     )

@@ -138,7 +138,9 @@ def write_certified(
         cluster=np.full(count, -1),
         distance=found.distances,
         weight=np.ones(count),
-        reason=np.full(count, form),
+        reason=np.where(
+            np.arange(count) < found.certificate.problem.num_included, "include", form
+        ),
     )
     manifest = folder / "manifest.parquet"
     certificate = found.certificate.to_json()

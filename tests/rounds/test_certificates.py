@@ -9,20 +9,12 @@ import pytest
 
 from balancer.config import Strategy
 from balancer.rounds.embeddings_only import EmbeddingsRequest, select_embeddings
+from balancer.selection import STRATEGIES
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import read_manifest
 from balancer.verification import verify_manifest
 from tests.data.certified import made_embeddings
 from tests.data.tiny_runs import finish, frozen, tile_folder
-
-STRATEGIES: list[Strategy] = [
-    "random",
-    "farthest-point",
-    "per-cluster",
-    "hybrid",
-    "composable",
-    "composable-epsilon",
-]
 
 
 @pytest.mark.ray

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
-from balancer.selection import select
+from balancer.selection import STRATEGIES, select
 from balancer.selection.farthest_point import row_ids
 from balancer.types import FloatArray, IntArray, Selection
 
 RULES: list[tuple[Strategy, Within]] = [
-    ("random", "random"),
-    ("farthest-point", "farthest-point"),
-    ("per-cluster", "random"),
-    ("per-cluster", "nearest"),
-    ("per-cluster", "farthest-point"),
-    ("hybrid", "farthest-point"),
-    ("composable", "farthest-point"),
-    ("composable-epsilon", "farthest-point"),
+    (strategy, within)
+    for strategy in STRATEGIES
+    for within in (get_args(Within) if strategy == "per-cluster" else ("farthest-point",))
 ]
+"""Every strategy there is, so that a new one is covered by its name alone."""
 
 
 def long_tailed(seed: int = 0, dim: int = 6) -> tuple[FloatArray, IntArray]:
@@ -80,11 +78,30 @@ class TestEveryStrategy:
         with pytest.raises(ValueError, match="between 1 and the 3 rows there are; got 4"):
             run(np.eye(3, dtype=np.float32), strategy, within, budget=4)
 
-    def test_not_finite(self, strategy: Strategy, within: Within) -> None:
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_not_finite(self, strategy: Strategy, within: Within, value: float) -> None:
         points = np.ones((4, 2), dtype=np.float32)
-        points[2] = np.inf
-        with pytest.raises(ValueError, match=r"tile ids 2\)"):
-            run(points, strategy, within, budget=1)
+        points[2, 1] = value
+        config = SelectionConfig(budget=1, strategy=strategy, within=within)
+        names = np.array(["a", "b", "the bad one", "d"])
+        with pytest.raises(ValueError, match=r"be finite; 1 of 4 rows .*\(tile ids the bad one\)"):
+            select(points, config, ids=names)
+
+    def test_duplicates_and_ties(self, strategy: Strategy, within: Within) -> None:
+        # A grid, every row three times: most distances tie, and only ids can decide.
+        grid = np.stack(np.meshgrid(*[np.arange(1, 5)] * 2), axis=-1).reshape(-1, 2)
+        points = np.repeat(grid, 3, axis=0).astype(np.float32)
+        ids = row_ids(len(points))
+        config = SelectionConfig(budget=20, strategy=strategy, within=within)
+        kmeans = ClusteringConfig(num_clusters=5)
+        found = [
+            select(points[o], config, ids=ids[o], clustering=kmeans, normalize=False)
+            for o in (np.arange(48), np.arange(48)[::-1], np.random.default_rng(0).permutation(48))
+        ]
+        assert len(set(found[0].tile_ids.tolist())) == 20
+        for other in found[1:]:
+            assert other.tile_ids.tolist() == found[0].tile_ids.tolist()
+            assert other.weight.tobytes() == found[0].weight.tobytes()
 
 
 def test_diverse_strategies_flatten_the_groups() -> None:

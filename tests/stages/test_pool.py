@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from balancer.clustering.kmeans import fit
 from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
 from balancer.imbalance.radius import covering_radii
 from balancer.seeding import derive_seed
-from balancer.selection import select
+from balancer.selection import STRATEGIES, select
 from balancer.selection.arrays import prepare
 from balancer.selection.pool import ArrayPool
 from balancer.selection.strategies import Settings, run_strategy
@@ -41,13 +41,13 @@ from balancer.types import (
 
 SEED, BUDGET = 3, 40
 KMEANS = ClusteringConfig(num_clusters=8)
+BY_SHARD: frozenset[Strategy] = frozenset({"composable", "composable-epsilon"})
+"""Strategies whose picks may depend on which rows share a shard; on workers none may."""
 RULES: list[tuple[Strategy, Within]] = [
-    ("random", "random"),
-    ("farthest-point", "farthest-point"),
-    ("per-cluster", "random"),
-    ("per-cluster", "nearest"),
-    ("per-cluster", "farthest-point"),
-    ("hybrid", "farthest-point"),
+    (strategy, within)
+    for strategy in STRATEGIES
+    if strategy not in BY_SHARD
+    for within in (get_args(Within) if strategy == "per-cluster" else ("farthest-point",))
 ]
 LAYOUTS = [(1, 1), (3, 2), (8, 1), (8, 3)]
 """(shards, workers)."""
@@ -206,7 +206,8 @@ def test_columns_follow_the_rows(tmp_path: Path) -> None:
     worker = PoolWorker(
         Store(), [shard], normalize=True, catalog={shard.shard_id: ref}, columns=names
     )
-    [columns] = worker.map_shards(_columns, ())
+    [(place, columns)] = worker.map_shards(_columns, ())
+    assert place == 0
     assert np.isnan(columns["cloud"][3])
     assert columns["cloud"][4:].tolist() == list(range(4, len(IDS)))
     assert columns["biome"].tolist() == [f"b{row % 3}" for row in range(len(IDS))]
@@ -278,7 +279,7 @@ class TestLostWorkers:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("strategy", ["composable", "composable-epsilon"])
+@pytest.mark.parametrize("strategy", sorted(BY_SHARD))
 def test_coresets_depend_on_shards_and_not_on_workers(
     ray_cluster: str, tmp_path: Path, strategy: Strategy
 ) -> None:
