@@ -343,12 +343,12 @@ class TestStrategy:
 
     def test_a_fallback(self, tmp_path: Path) -> None:
         path, _ = write_certified(tmp_path, "random")
-        name_strategy(path, "farthest-point", "random:fallback", None)
+        name_strategy(path, "per-cluster", "random:fallback", None)
         problem = "every reason must end with :fallback where the footer has a fallback"
         assert problem in message(verify(path), "strategy")
         rewrite(path, lambda facts: facts.update(fallback={"strategy": "random"}))
         assert verify(path).verified
-        name_strategy(path, "farthest-point", "random", None)
+        name_strategy(path, "per-cluster", "random", None)
         assert f"{problem}, and none elsewhere; 0 of 20 do" in message(verify(path), "strategy")
 
 
