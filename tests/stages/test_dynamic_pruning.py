@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -178,8 +178,9 @@ Train = Callable[[Path, list[int]], tuple[dict[str, Any], list[dict[str, float]]
 
 
 @pytest.fixture
-def train(groups: list[TileGroup], monkeypatch: pytest.MonkeyPatch) -> Train:
+def train(groups: list[TileGroup], monkeypatch: pytest.MonkeyPatch) -> Iterator[Train]:
     """Return a function that trains, dying after the given epochs and going on after each."""
+    num_threads = torch.get_num_threads()  # a worker sets them for its process, which is ours
 
     def run(
         folder: Path, dies_after: list[int]
@@ -201,7 +202,8 @@ def train(groups: list[TileGroup], monkeypatch: pytest.MonkeyPatch) -> Train:
         last = folder / "epoch-6"
         return safetensors.numpy.load_file(last / MODEL), board.news, last
 
-    return run
+    yield run
+    torch.set_num_threads(num_threads)
 
 
 class TestRestart:
