@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from balancer.config_fields import Fraction, Number, PositiveInt, Section, Text, Triple, Uri
+from balancer.config_pruning import PruningConfig
 from balancer.errors import ConfigError
 
 Strategy = Literal[
@@ -23,7 +24,6 @@ ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
-PruningRule = Literal["near", "far", "balanced"]
 MOST_OUTLIERS = 10_000
 """Outliers to leave out at most: the coordinator of farthest-point holds as many rows."""
 UNFINGERPRINTED: dict[str, Any] = {
@@ -101,21 +101,6 @@ class EncoderConfig(Section):
                 "untrained network cannot be trusted to embed"
             )
         return self
-
-
-class PruningConfig(Section):
-    """Dynamic pruning during training: see `balancer.selection.pruning`."""
-
-    warmup_epochs: PositiveInt = 5
-    """Epochs on all training tiles, in every round, before the first pruning."""
-    every_epochs: PositiveInt = 5
-    """Epochs between prunings; each starts from all training tiles again."""
-    keep: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    """Share of the training tiles that the epochs after a pruning see."""
-    rule: PruningRule = "balanced"
-    """`near` or `far` from the cluster's centroid, or `balanced` over the clusters."""
-    num_clusters: PositiveInt | None = None
-    """From the tiles kept when absent: see `balancer.clustering.kmeans.default_num_clusters`."""
 
 
 class TrainingConfig(Section):

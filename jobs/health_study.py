@@ -22,7 +22,8 @@ from typing import Any
 
 from balancer.cli import exit_with_codes
 from balancer.comparison.balance_study import ORACLE, RANDOM
-from balancer.comparison.health_study import Observation, study_tables
+from balancer.comparison.health_study import Observation
+from balancer.comparison.health_tables import study_tables
 from balancer.config import Config, digest_json
 from balancer.config_file import build_config
 from balancer.embedding.health import unit_rows

@@ -13,7 +13,8 @@ import numpy as np
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import default_num_clusters, fit
-from balancer.config import ClusteringConfig, PruningRule
+from balancer.config import ClusteringConfig
+from balancer.config_pruning import PruningRule
 from balancer.distances import id_ranks
 from balancer.seeding import derive_seed, hash_ids
 from balancer.selection.pool import ArrayPool

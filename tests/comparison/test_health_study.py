@@ -15,8 +15,8 @@ from balancer.comparison.health_study import (
     fit_rule,
     spearman,
     spearman_within,
-    study_tables,
 )
+from balancer.comparison.health_tables import study_tables
 
 FEW = 50
 """Draws of the bootstrap."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.kmeans import fit
-from balancer.config import ClusteringConfig, PruningRule
+from balancer.config import ClusteringConfig
+from balancer.config_pruning import PruningRule
 from balancer.seeding import derive_seed
 from balancer.selection.pool import ArrayPool
 from balancer.selection.pruning import equal_shares, prune
