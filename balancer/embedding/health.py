@@ -49,7 +49,7 @@ epochs on UC Merced (1.39 to 1.44); 1.03 to 1.45 with SimCLR of 3 to 10 epochs o
 1.73), 1.4 to 1.9 with SimCLR of one epoch and an autoencoder on both (1.9 to 3.9). Two that had
 seen more of UC Merced drew level in balance at 1.67 and 1.71, and lost 2 and 8 points of accuracy.
 Of all measures it and `cluster_variance`, which says the same, rank that lift best (Spearman's rho
--0.92 and -0.97, within sets -0.94 both, 11 embeddings). `jobs.health_study` makes such tables."""
+-0.90 and -0.97, within sets -0.90 and -0.94, 12 embeddings); `jobs.health_study` makes tables."""
 MANY_DEAD = 0.5
 
 
