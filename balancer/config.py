@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from balancer.config_deduplicate import DeduplicateConfig
 from balancer.config_fields import Fraction, Number, PositiveInt, Section, Text, Triple, Uri
+from balancer.config_pruning import PruningConfig
 from balancer.errors import ConfigError
 
 Strategy = Literal[
@@ -142,6 +143,19 @@ class TrainingConfig(Section):
     """Epochs between checkpoints; a tenth of the epochs when absent. The last is always kept."""
     pool_tiles: PositiveInt = 32768
     """Decoded tiles that one worker mixes its batches from (pool_tiles * size^2 * 3 bytes)."""
+    pruning: PruningConfig | None = None
+    """Never when absent."""
+
+    @model_validator(mode="after")
+    def _check_pruning(self) -> TrainingConfig:
+        shortest = min(self.epochs, self.later_epochs or self.epochs)
+        if self.pruning is not None and self.pruning.warmup_epochs >= shortest:
+            raise ValueError(
+                f"pruning.warmup_epochs must be below the epochs of every round ({shortest}), or "
+                f"nothing would be pruned; got {self.pruning.warmup_epochs}. Lower it, train "
+                f"longer, or leave pruning out"
+            )
+        return self
 
 
 class EmbeddingConfig(Section):
@@ -271,6 +285,11 @@ class SelectionConfig(Section):
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
     """For `composable-epsilon`: most rows a shard sends; when absent, all shards together 1 GiB."""
+    fallback: Strategy | None = None
+    """Used instead of `strategy` in a round whose embedding diverse picks cannot be trusted with,
+    by its health; when absent the run only warns."""
+    fallback_within: Within = "random"
+    """Rule inside a cluster, for `fallback: per-cluster`."""
     include: Uri | None = None
     """File with the ids of tiles that must be picked: text, CSV or Parquet, column `tile_id`."""
     exclude: Uri | None = None
@@ -283,6 +302,26 @@ class SelectionConfig(Section):
     """Drop near-duplicates before clustering and selection; off when absent."""
     quotas: QuotasConfig = QuotasConfig()
     """For `per-cluster`, and the per-cluster part of `hybrid`."""
+
+    @model_validator(mode="after")
+    def _check_fallback(self) -> SelectionConfig:
+        clustered = self.strategy == "per-cluster"
+        if self.fallback == self.strategy and not (
+            clustered and self.within != self.fallback_within
+        ):
+            raise ValueError(
+                f"fallback must be another rule than the strategy, or it would change nothing; "
+                f"got {self.fallback!r} for both. Change it, or fallback_within"
+            )
+        if self.fallback is None:
+            return self
+        weighs = self.quality_column is None or can_weigh(self.fallback, self.fallback_within)
+        if not weighs or (self.num_outliers and not can_trim(self.fallback)):
+            raise ValueError(
+                f"fallback must be able to do what is asked of the strategy; {self.fallback} has "
+                f"no use for quality_column or num_outliers. Leave them out, or the fallback"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:

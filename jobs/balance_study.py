@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from balancer.cli import exit_with_codes
 from balancer.comparison.balance_study import (
+    FALLBACK,
     ORACLE,
     RANDOM,
     LabeledRows,
@@ -40,9 +41,10 @@ from balancer.stages.progress import Reporter
 from balancer.stages.resources import ray_session
 from balancer.stages.select import SELECTED
 from balancer.storage.filesystem import Store
-from balancer.storage.ledger import Ledger
+from balancer.storage.ledger import Ledger, Record
 from balancer.storage.selections import read_selections
 from balancer.storage.tables import read_table, write_table
+from balancer.types import EncoderRef, FloatArray, IdArray
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,7 +73,9 @@ def _study(options: argparse.Namespace) -> None:
                 options.config, [*options.overrides, *changed, *seeds], {"out": folder}
             )
             with ray_session(config.ray):
-                rows += _score(config, variant, pool)
+                run_rounds(config)
+                for scored in score_run(config, variant, pool):
+                    rows += scored.rows
     lines = summarize(rows)
     store = Store()
     table = pa.Table.from_pylist([asdict(row) for row in rows])
@@ -81,9 +85,19 @@ def _study(options: argparse.Namespace) -> None:
     Reporter().say("\n".join([*lines, f"rows in {uri}"]))
 
 
-def _score(config: Config, variant: str, pool: int) -> Iterator[StudyRow]:
-    """Run one pool and score each of its rounds."""
-    run_rounds(config)
+@dataclass(frozen=True, slots=True)
+class ScoredRound:
+    """A finished round: its commit, its embeddings, and the scores of its selections."""
+
+    commit: Record
+    encoder: EncoderRef
+    ids: IdArray
+    features: FloatArray
+    rows: list[StudyRow]
+
+
+def score_run(config: Config, variant: str, pool: int) -> Iterator[ScoredRound]:
+    """Score each finished round of a run; Ray must be connected."""
     store = Store(config.storage)
     ledger = Ledger(store, store.absolute(config.out))
     context = RunContext(config, store, ledger, Reporter(quiet=True))
@@ -110,15 +124,16 @@ def _score(config: Config, variant: str, pool: int) -> Iterator[StudyRow]:
                 for repeat in range(config.measures.compare_repeats)
             ],
         }
-        own = config.selection.strategy
+        own = FALLBACK if payload.get("fallback") else config.selection.strategy
         plain = {
             own if name == SELECTED else name: [picked.tile_ids]
             for name, picked in found.items()
             if not name.startswith(RANDOM)
         }
-        yield from study_round(
+        rows = study_round(
             tiles, test, repeats | plain, variant=variant, pool_number=pool, round_index=index
         )
+        yield ScoredRound(payload, state.encoder, ids, features, rows)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from balancer.selection.quotas import water_filling
 from balancer.selection.uniform import lowest_hashes
 from balancer.types import FloatArray, IdArray
 
-RANDOM, ORACLE = "random", "oracle"
+RANDOM, ORACLE, FALLBACK = "random", "oracle", "fallback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class StudyRow:
         gain: accuracy over random's, in points.
         weighted_gain: the same with class-weighted probes.
         gap_closed: gain over the oracle's gain.
+
+    A ratio to nothing is NaN.
     """
 
     variant: str
@@ -117,16 +120,20 @@ def study_round(
             round_index=round_index,
             method=method,
             class_std=std,
-            std_ratio=std / random[0],
+            std_ratio=_ratio(std, random[0]),
             effective_classes=effective,
             missing_classes=missing,
             accuracy=100 * plain,
             gain=100 * (plain - random[3]),
             weighted_gain=100 * (weighted - random[4]),
-            gap_closed=(plain - random[3]) / (oracle[3] - random[3]),
+            gap_closed=_ratio(plain - random[3], oracle[3] - random[3]),
         )
         for method, (std, effective, missing, plain, weighted) in found.items()
     ]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole != 0 else math.nan
 
 
 def summarize(rows: Sequence[StudyRow]) -> list[str]:

@@ -44,6 +44,8 @@ class TrainingPlan:
         seed: of everything random; give each data-parallel worker its own.
         device: where the model lies.
         start_epoch: first epoch to run, after a restart.
+        steps_of_epochs: batches of each epoch where they differ; `steps_per_epoch` for all when
+            absent.
     """
 
     epochs: int
@@ -51,6 +53,7 @@ class TrainingPlan:
     seed: int
     device: torch.device | str = "cpu"
     start_epoch: int = 0
+    steps_of_epochs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.steps_per_epoch < 1 or self.start_epoch < 0:
@@ -58,6 +61,22 @@ class TrainingPlan:
                 f"A plan must have epochs >= 1, steps_per_epoch >= 1 and start_epoch >= 0. "
                 f"Got {self.epochs}, {self.steps_per_epoch} and {self.start_epoch} instead."
             )
+        listed = self.steps_of_epochs
+        if listed is not None and (len(listed) != self.epochs or min(listed) < 1):
+            raise ValueError(
+                f"steps_of_epochs must have a number >= 1 for each of the {self.epochs} epochs. "
+                f"Got {listed} instead."
+            )
+
+    def steps_before(self, epoch: int) -> int:
+        """Return the steps of all epochs before `epoch`.
+
+        >>> TrainingPlan(3, 4, 0, steps_of_epochs=(4, 2, 2)).steps_before(2)
+        6
+        """
+        if self.steps_of_epochs is None:
+            return epoch * self.steps_per_epoch
+        return sum(self.steps_of_epochs[:epoch])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +176,11 @@ class _Epoch:
         losses: list[Tensor] = []
         num_tiles, rate = 0, 0.0
         usable = (batch for batch in batches if len(batch) >= SMALLEST_BATCH)
-        for step, tiles in enumerate(itertools.islice(usable, self.plan.steps_per_epoch)):
+        start, end = (self.plan.steps_before(self.epoch + later) for later in range(2))
+        for step, tiles in enumerate(itertools.islice(usable, end - start)):
             rate = learning_rate_at(
-                self.epoch * self.plan.steps_per_epoch + step,
-                self.plan.epochs * self.plan.steps_per_epoch,
+                start + step,
+                self.plan.steps_before(self.plan.epochs),
                 self.training.learning_rate,
             )
             losses.append(self._step(tiles, derive_seed(self.plan.seed, self.epoch, step), rate))

@@ -80,7 +80,7 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     last = run.rounds[-1] if run.rounds else None
     tiles = read_tile_table(run, places, label, last, seed=int(config.get("seed", 0)))
     sheets, thumbnail_warning = contact_sheets(store, tiles)
-    request = _request(run, config)
+    request = _request(run, config, last)
     num_picked = int(tiles.picked.sum())
     measures = last["measures"] if last else {}
     warnings = [
@@ -109,12 +109,14 @@ def collect(store: Store, run_uri: str, *, created: str = "") -> ReportContent:
     )
 
 
-def _request(run: RunFiles, config: Mapping[str, Any]) -> Request:
+def _request(run: RunFiles, config: Mapping[str, Any], last: Record | None) -> Request:
     selection = SelectionConfig.model_validate(config["selection"])
     encoder = config.get("encoder", {})
     strategy: str = selection.strategy
     if strategy in {"per-cluster", "hierarchical"}:
         strategy += f", {selection.within} inside"
+    if last and (fallback := last.get("fallback")):
+        strategy += f"; in the last round {fallback['strategy']} instead, see Health"
     num_tiles = int(run.catalog["num_tiles"])
     return Request(
         archive_uri=str(config["archive"]["uri"]),

@@ -13,6 +13,7 @@ from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection.arrays import select_weighted
 from balancer.selection.constraints import Constraints
+from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.strategies import CLUSTERED
 from balancer.storage.allocations import weight_table
 from balancer.storage.certificates import write_certificate, write_excluded
@@ -75,6 +76,8 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             f"{selection.strategy} has no rate for rows that it leaves. Leave it out, or use one "
             f"of these."
         )
+    if selection.fallback is not None:
+        raise ConfigError(NEEDS_HEALTH)
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     lists = read_tile_lists(store, selection)

@@ -17,6 +17,7 @@ from balancer.rounds.state import (
     state_from_json,
     state_to_json,
 )
+from balancer.selection.fallback import fallback_for
 from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.constraints import check_catalog
@@ -168,6 +169,7 @@ def run_round(
     trained = train_encoder(
         context, catalog, index, previous=state.encoder, manifest=state.manifest
     )
+    fallback = fallback_for(config.selection, trained.distrust)
     shards, quarantine = embed_archive(context, catalog, trained.encoder, index)
     exclude = context.lists.exclude
     near = deduplicate(context, catalog, shards, index, budget=budget)
@@ -190,7 +192,7 @@ def run_round(
             context, pool, index, embeddings=made_of, num_clusters=num_clusters, budget=budget
         )
         assignments = assign_tiles(context, pool, index, clustering)
-        chosen = select(context, pool, clustering, budget, index)
+        chosen = select(context, pool, clustering, budget, index, fallback=fallback)
         selections = chosen.picks
         weights = write_weights(
             context,
@@ -219,7 +221,8 @@ def run_round(
             "encoder_fingerprint": trained.encoder.fingerprint,
             "clustering_fingerprint": clustering.fingerprint,
         }
-        | ({} if near.facts is None else {"near_duplicates": dict(near.facts)}),
+        | ({} if near.facts is None else {"near_duplicates": dict(near.facts)})
+        | ({"fallback": fallback.to_json()} if fallback else {}),
         certificate=chosen.certificate,
         packing_ids=chosen.packing_ids,
         notes=chosen.notes,
@@ -253,7 +256,8 @@ def run_round(
         "selections": {"path": chosen.record["path"], "sha256": chosen.record["sha256"]},
         "history": list(trained.history),
         "health": dict(trained.health),
-        "warnings": list(trained.warnings),
+        "warnings": [*trained.warnings, *([fallback.describe()] if fallback else [])],
+        "fallback": fallback.to_json() if fallback else None,
         **near.to_json(context.ledger.relative),
     }
     return context.ledger.commit(context.round_name(index), payload)

@@ -18,6 +18,7 @@ from balancer.distances import l2_normalize, require_finite
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
 from balancer.selection.constraints import Constraints, kept_rows, quality_columns
+from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.included import tile_rates
 from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
@@ -64,7 +65,7 @@ def select(  # noqa: PLR0913 - a public call spells its options out
 
     Raises:
         ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N,
-            constraints that cannot be met.
+            constraints that cannot be met, a fallback.
 
     Cost: O(N D) memory; time of the strategy, see `balancer.selection.strategies`.
 
@@ -154,6 +155,8 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
         if isinstance(selection, SelectionConfig)
         else SelectionConfig(budget=float(selection))
     )
+    if config.fallback is not None:
+        raise ValueError(NEEDS_HEALTH)
     limits = constraints or Constraints()
     points, names, kept = _prepare_kept(embeddings, ids, limits, normalize=normalize)
     found, quality_column = _all_columns(config, columns, limits, len(kept))

@@ -26,7 +26,7 @@ HEALTH_SHARDS = 16
 
 
 def assess(context: RunContext, catalog: Catalog, encoder: EncoderRef) -> dict[str, Any]:
-    """Return `dim`, `fingerprint` (of a frozen encoder's weights), `health` and `warnings`."""
+    """Return `dim`, `fingerprint` (of a frozen encoder), `health`, `warnings` and `distrust`."""
     rng = child_generator(context.config.seed, "health-shards")
     count = min(HEALTH_SHARDS, len(catalog.shards))
     chosen = sorted(rng.choice(len(catalog.shards), count, replace=False).tolist())
@@ -69,7 +69,8 @@ def assess_encoder(
         parts.append(decode_rows(store, table, group.rows, config.encoder.image_size)[0])
     tiles = np.concatenate(parts)
     encoder_config, training = config.encoder, config.training
-    health: dict[str, float] = {}
+    health: dict[str, float | None] = {}
+    distrust = ""
     warnings = ["Too few tiles to measure the embedding's health."]
     if len(tiles) > 1:
         views = OverheadViews(
@@ -89,9 +90,11 @@ def assess_encoder(
         )
         if measured is not None:
             health, warnings = asdict(measured), measured.warnings()
+            distrust = " ".join(measured.against_diversity())
     return {
         "dim": backbone.dim,
         "fingerprint": frozen_fingerprint(config.encoder, backbone),
         "health": health,
         "warnings": warnings,
+        "distrust": distrust,
     }

@@ -13,6 +13,7 @@ from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
+from balancer.selection.fallback import Fallback, marked
 from balancer.selection.included import with_included_rates
 from balancer.selection.settings import Settings
 from balancer.selection.strategies import run_strategy
@@ -51,12 +52,19 @@ class Selections:
 
 
 def select(
-    context: RunContext, pool: RayPool, clustering: Clustering, budget: int, round_index: int
+    context: RunContext,
+    pool: RayPool,
+    clustering: Clustering,
+    budget: int,
+    round_index: int,
+    *,
+    fallback: Fallback | None = None,
 ) -> Selections:
     """Return the round's selections and certificate, computing them unless they are recorded.
 
     `selected` is the round's result. The strategies of `measures.compare` follow under their own
-    names, `random` with a number for each repeat. The record names the table that holds them.
+    names, `random` with a number for each repeat. The record names the table that holds them. With
+    a `fallback` it makes `selected`, and the picks' reasons say so.
 
     Raises:
         DataError: fewer tiles could be embedded than the budget asks for, or not all included ones.
@@ -70,6 +78,7 @@ def select(
             config.seed,
             list(config.measures.compare),
             config.measures.compare_repeats,
+            *([fallback.to_json()] if fallback else []),
             *([context.lists.fingerprint()] if len(context.lists) else []),
         ]
     )
@@ -80,6 +89,8 @@ def select(
         rows = pool.with_clustering(clustering)
         seed = derive_seed(config.seed, SELECT)
         plans: dict[str, tuple[Strategy, int]] = {SELECTED: (config.selection.strategy, seed)}
+        if fallback is not None:
+            plans[SELECTED] = fallback.strategy, seed
         for strategy in config.measures.compare:
             if strategy == "random":
                 for repeat in range(config.measures.compare_repeats):
@@ -96,7 +107,11 @@ def select(
                 )
                 if name != SELECTED:
                     settings = settings.for_comparison(strategy)
+                elif fallback is not None:
+                    settings = replace(settings, within=fallback.within)
                 picked = run_strategy(strategy, rows, budget, settings)
+                if fallback is not None and name == SELECTED:
+                    picked = marked(picked)
                 found[name] = _with_clusters(rows, clustering, picked)
                 advance(1, "")
             certified = certify_selection(rows, found[SELECTED], seed=seed)

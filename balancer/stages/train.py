@@ -50,12 +50,14 @@ class TrainedEncoder:
         history: per epoch `epoch`, `loss`, `spread`, `seconds`; empty for a frozen encoder.
         health: label-free measures, see `balancer.embedding.health`.
         warnings: sentences about the health; empty when it is good.
+        distrust: those that speak against diverse picks, as one text; empty when none does.
     """
 
     encoder: EncoderRef
     history: tuple[Mapping[str, float], ...]
     health: Mapping[str, float]
     warnings: tuple[str, ...]
+    distrust: str
 
 
 def train_encoder(
@@ -120,6 +122,7 @@ def train_encoder(
             history=history,
             health=assessed["health"],
             warnings=assessed["warnings"],
+            distrust=assessed["distrust"],
         )
     prefix = context.ledger.absolute(record["path"]).rpartition(".")[0]
     return TrainedEncoder(
@@ -127,6 +130,7 @@ def train_encoder(
         tuple(record["history"]),
         record["health"],
         tuple(record["warnings"]),
+        record["distrust"],
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,14 +17,26 @@ import safetensors.torch
 from ray.train.torch import prepare_model
 from torch import Tensor
 
+from balancer.embedding.backbones import Backbone
 from balancer.embedding.models import build_model
 from balancer.embedding.training import EpochReport, TrainingPlan, train_epochs
 from balancer.embedding.weights import load_weights, state_from_numpy
 from balancer.errors import BalancerError
 from balancer.seeding import derive_seed
+from balancer.stages.collectives import Workers
+from balancer.stages.dynamic_pruning import (
+    Kept,
+    choose_tiles,
+    kept_from_arrays,
+    kept_to_arrays,
+    prunes_at,
+    pruning_seed,
+    steps_of_epochs,
+)
 from balancer.stages.encoders import build_initial, load_trained, set_threads, worker_device
 from balancer.stages.tile_stream import TileStream
-from balancer.stages.training_job import MODEL, OPTIMIZER, PROGRESS, TrainingJob
+from balancer.stages.training_job import KEPT, MODEL, OPTIMIZER, PROGRESS, TrainingJob
+from balancer.types import ByteArray
 
 CHECKPOINTS = 10
 """Checkpoints of one training, unless `training.checkpoint_every` says otherwise."""
@@ -73,6 +87,11 @@ def _train(job: TrainingJob) -> None:
         world_size=world_size,
     )
     history = resumed.history
+    if resumed.kept is not None:
+        stream.prune(resumed.kept)
+    pruner = _Pruner(
+        stream, model.backbone, Workers(rank, world_size, device), job, kept=resumed.kept
+    )
     every = training.checkpoint_every or max(1, job.epochs // CHECKPOINTS)
 
     def on_epoch(report: EpochReport) -> None:
@@ -82,7 +101,7 @@ def _train(job: TrainingJob) -> None:
             "spread": report.spread,
             "seconds": report.seconds,
             "unreadable": stream.num_unreadable,
-        }
+        } | pruner.figures(report.num_tiles)
         history.append(figures)
         if rank == 0:
             ray.get(job.board.post.remote(figures))
@@ -93,12 +112,12 @@ def _train(job: TrainingJob) -> None:
             ray.train.report(figures)
             return
         with tempfile.TemporaryDirectory() as folder:
-            _write_checkpoint(Path(folder), report, history)
+            _write_checkpoint(Path(folder), report, history, pruner.kept)
             ray.train.report(figures, ray.train.Checkpoint.from_directory(folder))
 
     train_epochs(
         network,
-        stream.epoch,
+        pruner.epoch,
         training,
         TrainingPlan(
             epochs=job.epochs,
@@ -106,10 +125,46 @@ def _train(job: TrainingJob) -> None:
             seed=derive_seed(job.seed, "rank", rank),
             device=device,
             start_epoch=len(history),
+            steps_of_epochs=steps_of_epochs(config, stream, job.epochs),
         ),
         optimizer_state=resumed.optimizer,
         on_epoch=on_epoch,
     )
+
+
+class _Pruner:
+    """The batches of each epoch, of the tiles that the last pruning kept."""
+
+    def __init__(
+        self,
+        stream: TileStream,
+        backbone: Backbone,
+        workers: Workers,
+        job: TrainingJob,
+        *,
+        kept: Kept | None,
+    ) -> None:
+        self._stream, self._backbone, self._workers, self._job = stream, backbone, workers, job
+        self.kept = kept
+        self._seconds = 0.0
+
+    def epoch(self, number: int) -> Iterator[ByteArray]:
+        """Prune if it is time to, and return the epoch's batches."""
+        started = time.perf_counter()
+        if prunes_at(self._job.config, number):
+            seed = pruning_seed(self._job.seed, number)
+            self.kept = choose_tiles(
+                self._stream, self._backbone, self._workers, self._job.config, seed=seed
+            )
+            self._stream.prune(self.kept)
+        self._seconds = time.perf_counter() - started
+        return self._stream.epoch(number)
+
+    def figures(self, num_tiles: int) -> dict[str, float]:
+        """Return an epoch's figures in a training with pruning; none in another."""
+        if self._job.config.training.pruning is None:
+            return {}
+        return {"tiles": num_tiles, "pruning_seconds": self._seconds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +172,7 @@ class _Resumed:
     model: dict[str, Tensor] | None = None
     optimizer: dict[str, Tensor] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    kept: Kept | None = None
 
 
 def _read_checkpoint(checkpoint: ray.train.Checkpoint | None) -> _Resumed:
@@ -128,10 +184,17 @@ def _read_checkpoint(checkpoint: ray.train.Checkpoint | None) -> _Resumed:
             state_from_numpy(safetensors.numpy.load_file(folder / MODEL)),
             safetensors.torch.load_file(folder / OPTIMIZER),
             json.loads((folder / PROGRESS).read_text()),
+            kept_from_arrays(safetensors.numpy.load_file(folder / KEPT))
+            if (folder / KEPT).exists()
+            else None,
         )
 
 
-def _write_checkpoint(folder: Path, report: EpochReport, history: list[dict[str, float]]) -> None:
+def _write_checkpoint(
+    folder: Path, report: EpochReport, history: list[dict[str, float]], kept: Kept | None
+) -> None:
     safetensors.numpy.save_file(report.model_state(), folder / MODEL)
     safetensors.torch.save_file(report.optimizer_state(), folder / OPTIMIZER)
     (folder / PROGRESS).write_text(json.dumps(history))
+    if kept is not None:
+        safetensors.numpy.save_file(kept_to_arrays(kept), folder / KEPT)

@@ -21,6 +21,8 @@ from balancer.types import EncoderRef
 
 MODEL, OPTIMIZER, PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 """Files of a checkpoint."""
+KEPT = "kept.safetensors"
+"""Also one, when training tiles have been pruned: those kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from balancer.verification.inputs import Run
 from balancer.verification.report import Check, failed, passed, skipped
 
 SCHEMA_VERSION = 1
+FALLBACK = ":fallback"
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 _TEXTS = (
     "embeddings",
@@ -24,11 +25,12 @@ _TEXTS = (
     "id_column",
     "vector_column",
     "config.selection.strategy",
+    "fallback.strategy",
     "config.selection.include",
     "config.selection.exclude",
     "config.selection.quality_column",
 )
-_OBJECTS = ("config", "config.embedding", "config.selection", "excluded")
+_OBJECTS = ("fallback", "config", "config.embedding", "config.selection", "excluded")
 
 
 def check_footer(facts: Mapping[str, Any]) -> Check:
@@ -47,8 +49,18 @@ def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | Non
 
     Hybrid with nothing but global picks is farthest-point, and its reasons say so. Included tiles
     have a reason of their own, whatever the strategy.
+    A footer with a fallback names the strategy there, and the other reasons end with `:fallback`.
     """
     name, stated = "strategy", _inside(facts, "config.selection.strategy")
+    fallback = _inside(facts, "fallback.strategy")
+    own = [str(reason) for reason in table["reason"].to_pylist() if reason != "include"]
+    ends = [reason.endswith(FALLBACK) for reason in own]
+    if (fallback is not None and not all(ends)) or (fallback is None and any(ends)):
+        return fallback or stated, failed(
+            name, f"every reason must end with {FALLBACK} where the footer has a fallback, and "
+                  f"none elsewhere; {sum(ends)} of {len(ends)} do"
+        )  # fmt: skip
+    stated = fallback or stated
     reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
     reasons -= {"include"}
     only = next(iter(reasons)) if len(reasons) == 1 else None

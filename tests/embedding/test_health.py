@@ -25,6 +25,16 @@ HEALTHY = EmbeddingHealth(
     uniformity=-3.0,
     dead_share=0.0,
     spread=0.8,
+    intrinsic_dimension=12.0,
+    hubness=1.0,
+    outlier_ratio=1.5,
+    leading_variance=0.5,
+    spectral_decay=1.0,
+    cluster_variance=0.6,
+    retrieval_at_10=0.99,
+    neighbor_agreement=0.6,
+    cluster_agreement=0.6,
+    lidar=40.0,
 )
 
 
@@ -91,6 +101,7 @@ def test_uniformity_prefers_spread_rows() -> None:
     ("values", "match"),
     [
         ({"retrieval_at_1": 0.2}, "does not tell tiles apart"),
+        ({"outlier_ratio": 1.9}, r"lie 1\.90 times as far .* \(trusted up to 1\.50\)"),
         ({"effective_rank": 4.0}, r"4\.0 of its 128 dimensions"),
         ({"dead_share": 0.9}, "90% of the embedding's 128 dimensions never change"),
         ({"spread": 0.01}, "collapsed"),
@@ -104,6 +115,12 @@ def test_each_weakness_has_its_warning(values: dict[str, float], match: str) -> 
 
 def test_healthy_gives_no_warning() -> None:
     assert HEALTHY.warnings() == []
+
+
+def test_dead_dimensions_alone_do_not_speak_against_diverse_picks() -> None:
+    assert _changed(dead_share=0.9).against_diversity() == []
+    weak = _changed(outlier_ratio=1.9)
+    assert weak.against_diversity() == weak.warnings()
 
 
 def test_shapes_must_agree() -> None:

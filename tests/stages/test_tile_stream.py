@@ -205,3 +205,55 @@ class TestUnreadableTiles:
         assert tiles.shape == (0, SIZE, SIZE, 3)
         assert len(rows) == 0
         assert [row for row, _ in bad] == list(range(8))
+
+
+class TestPruned:
+    KEPT = tuple(np.array(rows) for rows in ([0, 3], [], [1, 2, 5, 7], [6], [], [4]))
+
+    def wanted(self) -> Counter[Name]:
+        return Counter((shard, int(n)) for shard, rows in enumerate(self.KEPT) for n in rows)
+
+    @pytest.mark.parametrize("pool_tiles", [1000, 3])
+    def test_only_what_is_kept_is_read(self, groups: list[TileGroup], pool_tiles: int) -> None:
+        source = stream(groups, batch_size=1, pool_tiles=pool_tiles)
+        before = epoch(source, 0)
+        source.prune(self.KEPT)
+        after = epoch(source, 1)
+        assert Counter(name for batch in after for name in batch) == self.wanted()
+        assert len(after) == source.steps_for(8) == 8
+        source.prune([group.rows for group in groups])
+        assert epoch(source, 0) == before
+
+    def test_a_restarted_worker_reads_the_same(self, groups: list[TileGroup]) -> None:
+        undisturbed, restarted = (stream(groups, batch_size=2) for _ in range(2))
+        epoch(undisturbed, 0)
+        undisturbed.prune(self.KEPT)
+        epoch(undisturbed, 1)
+        restarted.prune(self.KEPT)
+        assert epoch(restarted, 2) == epoch(undisturbed, 2)
+
+    def test_workers_share_what_is_kept_even_of_one_group(self, groups: list[TileGroup]) -> None:
+        one = [np.array([1, 2, 5, 7]), *(np.array([], dtype=np.int64) for _ in range(5))]
+        workers = [stream(groups, batch_size=2, rank=r, world_size=2) for r in range(2)]
+        seen = []
+        for worker in workers:
+            worker.prune(one)
+            seen.append(Counter(name for batch in epoch(worker, 0) for name in batch))
+        assert not seen[0] & seen[1]
+        assert seen[0] + seen[1] == Counter((0, number) for number in (1, 2, 5, 7))
+
+    @pytest.mark.parametrize("world_size", [1, 2])
+    @pytest.mark.parametrize("pool_tiles", [1000, 8])
+    def test_the_shares_are_everything_once(
+        self, groups: list[TileGroup], world_size: int, pool_tiles: int
+    ) -> None:
+        found: Counter[Name] = Counter()
+        for rank in range(world_size):
+            worker = stream(groups, pool_tiles=pool_tiles, rank=rank, world_size=world_size)
+            worker.prune(self.KEPT)
+            for part in worker.share():
+                found.update(names(part.tiles))
+                assert [number for _, number in names(part.tiles)] == part.rows.tolist()
+                ids = worker.tile_ids(part).tolist()
+                assert ids == [f"s{part.group}-{row:03d}" for row in part.rows]
+        assert found == everything()

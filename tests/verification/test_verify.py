@@ -255,6 +255,7 @@ class TestTampered:
             ({"config": {"selection": []}}, "config.selection must be an object; got []"),
             ({"config": {"selection": {"strategy": 1}}}, "config.selection.strategy must be text"),
             ({"embeddings": 5}, "embeddings must be text; got 5"),
+            ({"fallback": "random"}, "fallback must be an object; got 'random'"),
             ({"encoder_fingerprint": ["e"]}, "encoder_fingerprint must be text; got ['e']"),
         ],
     )
@@ -339,6 +340,16 @@ class TestStrategy:
         )
         name_strategy(path, "best", "best", None)
         assert "must be one of random, farthest-point" in message(verify(path), "strategy")
+
+    def test_a_fallback(self, tmp_path: Path) -> None:
+        path, _ = write_certified(tmp_path, "random")
+        name_strategy(path, "per-cluster", "random:fallback", None)
+        problem = "every reason must end with :fallback where the footer has a fallback"
+        assert problem in message(verify(path), "strategy")
+        rewrite(path, lambda facts: facts.update(fallback={"strategy": "random"}))
+        assert verify(path).verified
+        name_strategy(path, "per-cluster", "random", None)
+        assert f"{problem}, and none elsewhere; 0 of 20 do" in message(verify(path), "strategy")
 
 
 class TestPackingTable:
