@@ -88,27 +88,12 @@ def select(
         check_pool(context, pool, budget)
         rows = pool.with_clustering(clustering)
         seed = derive_seed(config.seed, SELECT)
-        plans: dict[str, tuple[Strategy, int]] = {SELECTED: (config.selection.strategy, seed)}
-        if fallback is not None:
-            plans[SELECTED] = fallback.strategy, seed
-        for strategy in config.measures.compare:
-            if strategy == "random":
-                for repeat in range(config.measures.compare_repeats):
-                    plans[f"random-{repeat}"] = (strategy, derive_seed(seed, "compare", repeat))
-            else:
-                plans[strategy] = (strategy, seed)
+        plans = _plans(context, clustering, seed, fallback)
         found = {}
         with context.reporter.task(
             f"select round {round_index}", len(plans), "selections"
         ) as advance:
-            for name, (strategy, own_seed) in plans.items():
-                settings = Settings.of(
-                    config.selection, own_seed, clustering, include=context.lists.include
-                )
-                if name != SELECTED:
-                    settings = settings.for_comparison(strategy)
-                elif fallback is not None:
-                    settings = replace(settings, within=fallback.within)
+            for name, (strategy, settings) in plans.items():
                 picked = run_strategy(strategy, rows, budget, settings)
                 if fallback is not None and name == SELECTED:
                     picked = marked(picked)
@@ -164,6 +149,30 @@ def _with_allocation(
     table = read_table(context.store, stage.file(record).uri, sha256=record["sha256"])
     allocation = with_included_rates(read_allocation(table), picked)
     return replace(picked, allocation=allocation)
+
+
+def _plans(
+    context: RunContext, clustering: Clustering, seed: int, fallback: Fallback | None
+) -> dict[str, tuple[Strategy, Settings]]:
+    """Return strategy and settings of the round's selection and of those it is compared with."""
+    config = context.config
+    include = context.lists.include
+
+    def settings_of(own_seed: int) -> Settings:
+        return Settings.of(config.selection, own_seed, clustering, include=include)
+
+    chosen, settings = config.selection.strategy, settings_of(seed)
+    if fallback is not None:
+        chosen, settings = fallback.strategy, replace(settings, within=fallback.within)
+    plans: dict[str, tuple[Strategy, Settings]] = {SELECTED: (chosen, settings)}
+    for strategy in config.measures.compare:
+        if strategy == "random":
+            for repeat in range(config.measures.compare_repeats):
+                own = settings_of(derive_seed(seed, "compare", repeat))
+                plans[f"random-{repeat}"] = (strategy, own.for_comparison(strategy))
+        else:
+            plans[strategy] = (strategy, settings_of(seed).for_comparison(strategy))
+    return plans
 
 
 def _packing(stage: StageLedger, inputs: str, context: RunContext) -> IdArray | None:
