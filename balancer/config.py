@@ -16,7 +16,16 @@ from balancer.config_fields import Fraction, Number, PositiveInt, Section, Tripl
 from balancer.errors import ConfigError
 
 Strategy = Literal[
-    "random", "farthest-point", "per-cluster", "hybrid", "composable", "composable-epsilon"
+    "random",
+    "farthest-point",
+    "per-cluster",
+    "hybrid",
+    "composable",
+    "composable-epsilon",
+    "medoid",
+    "hybrid-medoid",
+    "facility-location",
+    "inverse-density",
 ]
 Within = Literal["random", "nearest", "farthest-point"]
 ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
@@ -166,6 +175,8 @@ class SelectionConfig(Section):
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
     """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
+    density_exponent: Annotated[Number, Field(ge=0)] = 1.0
+    """For `inverse-density`: 0 samples uniformly, 1 in inverse proportion to the density."""
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:

@@ -19,6 +19,11 @@ from balancer.selection.exchange import Picks
 from balancer.selection.per_cluster import interleave
 from balancer.selection.pool import Picked, Pool
 from balancer.selection.quotas import water_filling
+from balancer.selection.recipes import (
+    by_facility_location,
+    by_inverse_density,
+    refined_to_medoids,
+)
 from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
 
 
@@ -32,6 +37,7 @@ class Settings:
         global_share: share of the budget that `hybrid` picks over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
+        density_exponent: for `inverse-density`.
         clustering: needed by the strategies in `CLUSTERED`.
     """
 
@@ -41,6 +47,7 @@ class Settings:
     clustering: Clustering | None = None
     epsilon: float = 0.5
     coreset_rows: int | None = None
+    density_exponent: float = 1.0
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
@@ -52,6 +59,7 @@ class Settings:
             clustering,
             config.epsilon,
             config.coreset_rows,
+            config.density_exponent,
         )
 
 
@@ -171,6 +179,29 @@ def _from_coreset(
     return replace(chosen, factor=found.factor)
 
 
+def select_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by farthest-point, then move each pick to the middle of what it stands for."""
+    return refined_to_medoids(pool, select_farthest_point(pool, budget, settings), "medoid")
+
+
+def select_hybrid_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by `hybrid`, then move each pick to the middle of what it stands for."""
+    base = select_hybrid(pool, budget, settings)
+    return refined_to_medoids(
+        pool, base, "hybrid-medoid", clustering=_clustering(settings, "hybrid-medoid")
+    )
+
+
+def select_facility_location(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick the rows that together lie nearest to all others."""
+    return by_facility_location(pool, budget, seed=settings.seed)
+
+
+def select_inverse_density(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Draw rows in inverse proportion to their density."""
+    return by_inverse_density(pool, budget, exponent=settings.density_exponent, seed=settings.seed)
+
+
 STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "random": select_random,
     "farthest-point": select_farthest_point,
@@ -178,9 +209,13 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "hybrid": select_hybrid,
     "composable": select_composable,
     "composable-epsilon": select_composable_epsilon,
+    "medoid": select_medoid,
+    "hybrid-medoid": select_hybrid_medoid,
+    "facility-location": select_facility_location,
+    "inverse-density": select_inverse_density,
 }
 
-CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid"})
+CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hybrid", "hybrid-medoid"})
 """Strategies that need a clustering."""
 
 

@@ -17,6 +17,10 @@ RULES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "nearest"),
     ("per-cluster", "farthest-point"),
     ("hybrid", "farthest-point"),
+    ("medoid", "farthest-point"),
+    ("hybrid-medoid", "farthest-point"),
+    ("facility-location", "farthest-point"),
+    ("inverse-density", "farthest-point"),
     ("composable", "farthest-point"),
     ("composable-epsilon", "farthest-point"),
 ]

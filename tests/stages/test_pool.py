@@ -48,6 +48,10 @@ RULES: list[tuple[Strategy, Within]] = [
     ("per-cluster", "nearest"),
     ("per-cluster", "farthest-point"),
     ("hybrid", "farthest-point"),
+    ("medoid", "farthest-point"),
+    ("hybrid-medoid", "farthest-point"),
+    ("facility-location", "farthest-point"),
+    ("inverse-density", "farthest-point"),
 ]
 LAYOUTS = [(1, 1), (3, 2), (8, 1), (8, 3)]
 """(shards, workers)."""

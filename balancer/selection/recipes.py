@@ -1,0 +1,87 @@
+"""Selections that go beyond one rule: refined to medoids, by facility location, by density."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from balancer.clustering.assignment import assign
+from balancer.seeding import derive_seed
+from balancer.selection.facility_location import (
+    MOST_ROWS,
+    greedy_facilities,
+    mean_squared_distance,
+    num_neighbors,
+)
+from balancer.selection.inverse_density import sample_inverse_density
+from balancer.selection.medoids import cell_sizes, refine
+from balancer.selection.neighbors import nearest_neighbors
+from balancer.selection.pool import Pool
+from balancer.types import Clustering, DoubleArray, IdArray, Selection
+
+
+def refined_to_medoids(
+    pool: Pool, selection: Selection, reason: str, *, clustering: Clustering | None = None
+) -> Selection:
+    """Replace each pick by the row nearest the mean of its Voronoi cell; see `medoids`.
+
+    Args:
+        pool: the rows.
+        selection: the picks.
+        reason: recorded.
+        clustering: names the medoids' clusters. What clusters it gives no guarantee.
+
+    Returns:
+        As many picks, in the same order. A pick weighs as many rows as its cell has. The guarantee
+        of the selection, if any, doubles.
+    """
+    refined = refine(pool, selection.tile_ids)
+    picked = _unclustered(refined.ids, refined.counts.astype(np.float64), reason)
+    if clustering is not None:
+        cluster, _ = assign(pool.vectors(refined.ids), clustering.centroids)
+        return replace(picked, cluster=cluster)
+    return replace(picked, factor=None if selection.factor is None else 2 * selection.factor)
+
+
+def by_facility_location(pool: Pool, budget: int, *, seed: int) -> Selection:
+    """Pick by facility location on the graph of nearest neighbours; see `facility_location`.
+
+    Args:
+        pool: the rows.
+        budget: picks.
+        seed: decides the sample that stands for a pool of more rows than `MOST_ROWS`.
+
+    Returns:
+        The picks, best first. A pick weighs as many rows as lie nearest to it.
+    """
+    ids, points = pool.sample(max(MOST_ROWS, 4 * budget), derive_seed(seed, "facilities"))
+    if len(ids) == 1:
+        return _unclustered(ids, np.ones(1), "facility-location")
+    graph = nearest_neighbors(points, ids, points, ids, num_neighbors(len(ids), budget))
+    rows = greedy_facilities(graph, ids, budget, mean_squared_distance(points))
+    return _unclustered(ids[rows], cell_sizes(pool, ids[rows]), "facility-location")
+
+
+def by_inverse_density(pool: Pool, budget: int, *, exponent: float, seed: int) -> Selection:
+    """Draw rows in inverse proportion to density ** exponent; see `inverse_density`.
+
+    Returns:
+        The picks, highest priority first, with unbiased weights.
+    """
+    if budget == pool.num_rows:
+        ids, _ = pool.sample(budget, derive_seed(seed, "priority"))
+        return _unclustered(ids, np.ones(budget), "inverse-density")
+    ids, weights = sample_inverse_density(pool, budget, exponent=exponent, seed=seed)
+    return _unclustered(ids, weights, "inverse-density")
+
+
+def _unclustered(ids: IdArray, weight: DoubleArray, reason: str) -> Selection:
+    return Selection(
+        tile_ids=ids,
+        shard_ids=np.full(len(ids), ""),
+        cluster=np.full(len(ids), -1, np.int64),
+        distance=np.full(len(ids), np.nan, np.float32),
+        weight=weight,
+        reason=np.full(len(ids), reason),
+    )
