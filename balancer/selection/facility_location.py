@@ -1,19 +1,24 @@
-"""Facility location on a sparse graph of nearest neighbours, by lazy greedy.
+"""Facility location by a power of the distance, on a graph of nearest neighbours, lazy greedy.
 
-A row i gains b(i, j) = 1 - (d(i, j) / R)^2 from a pick j among its k nearest neighbours, 1 from
-being picked itself, and nothing from any other; of several picks the best counts. Greedy picks the
-row that adds most to the sum over rows. The sum is monotone and submodular, so greedy reaches at
-least 1 - 1/e of the best sum on the same graph (Nemhauser, Wolsey, Fisher, Mathematical Programming
-14, 1978), and a gain found earlier is an upper bound, so that few gains are computed again (Minoux,
-"Accelerated greedy algorithms for maximizing submodular set functions", 1978).
+Minimise over n picks S the loss
 
-R^2 is the mean squared distance of two rows, so R is where a pick is no better than a random one.
+    sum_i w_i min(d(i, S), r_i)^p,
 
-The graph is made in one process. Up to `most_rows` rows the graph is of all of them; a larger pool
-is represented by a sample of that size, the rows with the lowest hashes, and picks come from it.
-Memory: rows * (4 D + 24 k) bytes; time: rows^2 * D for the graph. 100,000 rows of 128 dimensions
-with k = 64 are 205 MB, and about a minute on two cores. Beyond a million rows `medoid` is the
-better choice: it reads all rows and holds none.
+with r_i the distance of row i to its k-th nearest neighbour, the edge of the graph. Large p joins
+two known problems: p = 2 is k-medoids by squares, whose picks follow the density p^(m / (m + 2)) in
+m dimensions (Zador, IEEE Trans. Information Theory 28, 1982: f^(m / (m + p)) for the power p), and
+p to infinity is k-center, which ignores the density and follows outliers. Between them picks are
+nearly even over the space where rows are, and central: a pick is worth what it saves all rows near
+it, not that it is far away itself.
+
+What a pick saves is monotone and submodular, so greedy reaches at least 1 - 1/e of the best saving
+on the same graph (Nemhauser, Wolsey, Fisher, Mathematical Programming 14, 1978), and a saving found
+earlier is an upper bound, so that few are computed again (Minoux, "Accelerated greedy algorithms
+for maximizing submodular set functions", 1978). Deterministic: no seed.
+
+The graph is made in one process: N^2 D multiply-adds and N (4 D + 24 k) bytes. 100,000 rows of 128
+dimensions with k = 64 are 205 MB, and about a minute on two cores. See `balancer.selection.recipes`
+for what represents a larger pool.
 """
 
 from __future__ import annotations
@@ -25,10 +30,7 @@ import numpy as np
 
 from balancer.distances import id_ranks
 from balancer.selection.neighbors import Neighbors
-from balancer.types import DoubleArray, FloatArray, IdArray, IntArray
-
-MOST_ROWS = 100_000
-"""Rows of the graph at most, unless the budget needs more."""
+from balancer.types import DoubleArray, IdArray, IntArray
 
 
 def num_neighbors(num_rows: int, budget: int) -> int:
@@ -40,63 +42,55 @@ def num_neighbors(num_rows: int, budget: int) -> int:
     return min(num_rows - 1, max(16, min(256, 8 * num_rows // budget)))
 
 
-def mean_squared_distance(points: FloatArray) -> float:
-    """Return the mean squared distance of two rows: twice the variance around the mean.
-
-    >>> mean_squared_distance(np.array([[0.0], [2.0]], np.float32))
-    2.0
-    """
-    center = points.mean(axis=0, dtype=np.float64)
-    squares = np.einsum("ij,ij->", points, points, dtype=np.float64) / len(points)
-    return 2 * max(0.0, float(squares - center @ center))
-
-
-def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, scale: float) -> IntArray:
+def greedy_facilities(
+    graph: Neighbors, ids: IdArray, count: int, *, power: float, weights: DoubleArray | None = None
+) -> IntArray:
     """Pick rows by lazy greedy facility location.
 
     Args:
         graph: of all rows.
-        ids: (N,) unique ids; of equal gains the lowest id is picked.
+        ids: (N,) unique ids; of equal savings the lowest id is picked.
         count: at most N.
-        scale: R^2, the squared distance from which a pick is worth nothing; >= 0.
+        power: p of the module's text, above 0.
+        weights: (N,) float64 rows that each row stands for; 1 when absent.
 
     Returns:
         (count,) int64 rows, best first.
 
     Raises:
-        ValueError: a count out of range.
+        ValueError: a count or power out of range.
 
-    Cost: O(N k log N) and the gains that are computed again, a few per pick.
+    Cost: O(N k log N) and the savings that are computed again, a few per pick.
 
     >>> from balancer.selection.neighbors import nearest_neighbors
     >>> line = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
     >>> names = np.array(list("abcd"))
-    >>> graph = nearest_neighbors(line, names, line, names, 2)
-    >>> greedy_facilities(graph, names, 2, 16.0)
-    array([1, 3])
+    >>> graph = nearest_neighbors(line, names, line, names, 3)
+    >>> greedy_facilities(graph, names, 2, power=2.0)
+    array([2, 3])
     """
     num_rows, k = graph.rows.shape
     if not 1 <= count <= num_rows:
         raise ValueError(f"count must lie between 1 and the {num_rows} rows; got {count}.")
-    benefit = 1 - graph.squared.astype(np.float64) / scale if scale > 0 else np.ones((num_rows, k))
-    benefit = np.maximum(benefit, 0.0)
+    if not power > 0:
+        raise ValueError(f"power must be above 0; got {power}.")
+    largest = float(graph.squared[:, -1].max()) or 1.0
+    losses = (graph.squared.astype(np.float64) / largest) ** (power / 2)
+    edges = losses[:, -1] if weights is None else losses[:, -1] * weights
+    if weights is not None:
+        losses *= weights[:, None]
     # For each candidate the rows that it serves, itself first: the graph read by columns.
     served = np.concatenate([np.arange(num_rows), np.repeat(np.arange(num_rows), k)])
     by = np.concatenate([np.arange(num_rows), graph.rows.ravel()])
+    savings = np.concatenate([edges, (edges[:, None] - losses).ravel()])
     order = np.argsort(by, kind="stable")
     starts = np.searchsorted(by[order], np.arange(num_rows + 1))
-    return _lazy_greedy(
-        served[order],
-        np.concatenate([np.ones(num_rows), benefit.ravel()])[order],
-        starts,
-        id_ranks(ids),
-        count,
-    )
+    return _lazy_greedy(served[order], savings[order], starts, id_ranks(ids), count)
 
 
 @numba.njit(cache=True)
 def _lazy_greedy(
-    served: IntArray, benefit: DoubleArray, starts: IntArray, ranks: IntArray, count: int
+    served: IntArray, savings: DoubleArray, starts: IntArray, ranks: IntArray, count: int
 ) -> IntArray:
     num_rows = len(ranks)
     best = np.zeros(num_rows)
@@ -108,7 +102,7 @@ def _lazy_greedy(
         row_of[ranks[row]] = row
         total = 0.0
         for place in range(starts[row], starts[row + 1]):
-            total += benefit[place]
+            total += savings[place]
         heap.append((-total, ranks[row]))
     heapq.heapify(heap)
     taken = 0
@@ -118,12 +112,12 @@ def _lazy_greedy(
         if fresh[row] < taken:
             total = 0.0
             for place in range(starts[row], starts[row + 1]):
-                total += max(0.0, benefit[place] - best[served[place]])
+                total += max(0.0, savings[place] - best[served[place]])
             fresh[row] = taken
             heapq.heappush(heap, (-total, rank))
             continue
         picks[taken] = row
         taken += 1
         for place in range(starts[row], starts[row + 1]):
-            best[served[place]] = max(best[served[place]], benefit[place])
+            best[served[place]] = max(best[served[place]], savings[place])
     return picks

@@ -8,17 +8,18 @@ import numpy as np
 
 from balancer.clustering.assignment import assign
 from balancer.seeding import derive_seed
-from balancer.selection.facility_location import (
-    MOST_ROWS,
-    greedy_facilities,
-    mean_squared_distance,
-    num_neighbors,
-)
+from balancer.selection.exchange import Picks
+from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.inverse_density import sample_inverse_density
 from balancer.selection.medoids import cell_sizes, refine
 from balancer.selection.neighbors import nearest_neighbors
 from balancer.selection.pool import Pool
 from balancer.types import Clustering, DoubleArray, IdArray, Selection
+
+MOST_ROWS = 100_000
+"""Rows of a pool that is its own graph for facility location, at most."""
+COVER = 4
+"""Representatives per pick of a larger pool."""
 
 
 def refined_to_medoids(
@@ -44,22 +45,38 @@ def refined_to_medoids(
     return replace(picked, factor=None if selection.factor is None else 2 * selection.factor)
 
 
-def by_facility_location(pool: Pool, budget: int, *, seed: int) -> Selection:
-    """Pick by facility location on the graph of nearest neighbours; see `facility_location`.
+def by_facility_location(pool: Pool, budget: int, *, power: float, seed: int) -> Selection:
+    """Pick by facility location on a graph of nearest neighbours; see `facility_location`.
+
+    A pool of at most `MOST_ROWS` rows is the graph. Of a larger one the graph has `COVER` rows per
+    pick, chosen by farthest-point so that nothing rare is lost, each weighing its Voronoi cell.
 
     Args:
         pool: the rows.
         budget: picks.
-        seed: decides the sample that stands for a pool of more rows than `MOST_ROWS`.
+        power: p, the power of the distance.
+        seed: decides the first of the representatives of a larger pool, and nothing else.
 
     Returns:
         The picks, best first. A pick weighs as many rows as lie nearest to it.
+
+    Cost: for M rows in the graph M^2 D multiply-adds and M (4 D + 24 k) bytes in one process, so
+    that budgets beyond some 50,000 of a larger pool want another strategy.
     """
-    ids, points = pool.sample(max(MOST_ROWS, 4 * budget), derive_seed(seed, "facilities"))
+    if pool.num_rows <= MOST_ROWS:
+        ids, points = pool.sample(pool.num_rows, derive_seed(seed, "facilities"))
+        weights = None
+    else:
+        first, vector = pool.sample(1, derive_seed(seed, "facilities"))
+        count = min(COVER * budget, pool.num_rows)
+        run = pool.farthest(count - 1, Picks(first, vector, np.full(1, np.nan, np.float32)))
+        ids = np.concatenate([first, run.picks.ids])
+        points = np.concatenate([vector, run.picks.vectors])
+        weights = cell_sizes(pool, ids)
     if len(ids) == 1:
-        return _unclustered(ids, np.ones(1), "facility-location")
+        return _unclustered(ids, np.full(1, float(pool.num_rows)), "facility-location")
     graph = nearest_neighbors(points, ids, points, ids, num_neighbors(len(ids), budget))
-    rows = greedy_facilities(graph, ids, budget, mean_squared_distance(points))
+    rows = greedy_facilities(graph, ids, budget, power=power, weights=weights)
     return _unclustered(ids[rows], cell_sizes(pool, ids[rows]), "facility-location")
 
 

@@ -37,6 +37,7 @@ class Settings:
         global_share: share of the budget that `hybrid` picks over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
+        facility_power: for `facility-location`.
         density_exponent: for `inverse-density`.
         clustering: needed by the strategies in `CLUSTERED`.
     """
@@ -48,6 +49,7 @@ class Settings:
     epsilon: float = 0.5
     coreset_rows: int | None = None
     density_exponent: float = 1.0
+    facility_power: float = 8.0
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
@@ -60,6 +62,7 @@ class Settings:
             config.epsilon,
             config.coreset_rows,
             config.density_exponent,
+            config.facility_power,
         )
 
 
@@ -193,8 +196,8 @@ def select_hybrid_medoid(pool: Pool, budget: int, settings: Settings) -> Selecti
 
 
 def select_facility_location(pool: Pool, budget: int, settings: Settings) -> Selection:
-    """Pick the rows that together lie nearest to all others."""
-    return by_facility_location(pool, budget, seed=settings.seed)
+    """Pick the rows that together lie nearest to all others, by a power of the distance."""
+    return by_facility_location(pool, budget, power=settings.facility_power, seed=settings.seed)
 
 
 def select_inverse_density(pool: Pool, budget: int, settings: Settings) -> Selection:

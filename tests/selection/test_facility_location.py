@@ -8,95 +8,125 @@ import numpy as np
 import pytest
 
 from balancer.distances import id_ranks
-from balancer.selection.facility_location import (
-    greedy_facilities,
-    mean_squared_distance,
-    num_neighbors,
-)
+from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.neighbors import Neighbors, nearest_neighbors
 from balancer.selection.pool import ArrayPool
 from balancer.selection.recipes import by_facility_location
 from balancer.types import DoubleArray, FloatArray, IdArray
+from tests.selection.sharded_pool import ShardedPool
 
 
-def made(seed: int, count: int = 40, k: int = 8) -> tuple[FloatArray, IdArray, Neighbors, float]:
+POWER = 8.0
+
+
+def made(seed: int, count: int = 40, k: int = 8) -> tuple[FloatArray, IdArray, Neighbors]:
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((count, 3)).astype(np.float32)
     ids = np.array([f"t{number}" for number in rng.permutation(count)])
-    graph = nearest_neighbors(points, ids, points, ids, k)
-    return points, ids, graph, mean_squared_distance(points)
+    return points, ids, nearest_neighbors(points, ids, points, ids, k)
 
 
-def benefits(graph: Neighbors, scale: float) -> DoubleArray:
-    """Return b(i, j) as a matrix."""
-    num_rows = len(graph.rows)
-    matrix = np.eye(num_rows)
-    for row in range(num_rows):
-        for other, squared in zip(graph.rows[row], graph.squared[row], strict=True):
-            matrix[row, other] = max(0.0, 1 - float(squared) / scale)
-    return matrix
+def losses(graph: Neighbors, power: float) -> DoubleArray:
+    """Return min(d(i, j), r_i)^p as a matrix."""
+    distances = np.sqrt(graph.squared.astype(np.float64))
+    matrix = np.repeat(distances[:, -1:], len(distances), axis=1)
+    np.put_along_axis(matrix, graph.rows, distances, axis=1)
+    np.fill_diagonal(matrix, 0.0)
+    return (matrix / distances.max()) ** power
 
 
-def value(matrix: DoubleArray, picks: list[int]) -> float:
-    return float(matrix[:, picks].max(axis=1).sum())
+def loss(matrix: DoubleArray, graph: Neighbors, picks: list[int], power: float) -> float:
+    distances = np.sqrt(graph.squared.astype(np.float64))
+    edges = (distances[:, -1] / distances.max()) ** power
+    return float(np.minimum(edges, matrix[:, picks].min(axis=1, initial=np.inf)).sum())
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_lazy_is_plain_greedy(seed: int) -> None:
-    _, ids, graph, scale = made(seed)
-    matrix, picks = benefits(graph, scale), list[int]()
-    ranks = id_ranks(ids)
-    best = np.zeros(len(ids))
+@pytest.mark.parametrize("power", [2.0, POWER])
+@pytest.mark.parametrize("seed", range(4))
+def test_lazy_is_plain_greedy(seed: int, power: float) -> None:
+    _, ids, graph = made(seed)
+    matrix, picks = losses(graph, power), list[int]()
     for _ in range(15):
-        gains = np.maximum(matrix - best[:, None], 0).sum(axis=0)
-        gains[picks] = -1.0
-        picks.append(int(np.lexsort((ranks, -gains.round(12)))[0]))
-        best = np.maximum(best, matrix[:, picks[-1]])
-    assert greedy_facilities(graph, ids, 15, scale).tolist() == picks
+        after = [
+            loss(matrix, graph, [*picks, row], power) if row not in picks else np.inf
+            for row in range(len(ids))
+        ]
+        picks.append(int(np.lexsort((id_ranks(ids), np.round(after, 12)))[0]))
+    assert greedy_facilities(graph, ids, 15, power=power).tolist() == picks
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_within_the_guarantee_of_greedy(seed: int) -> None:
-    _, ids, graph, scale = made(seed, count=12, k=11)
-    matrix = benefits(graph, scale)
-    best = max(value(matrix, list(chosen)) for chosen in combinations(range(12), 3))
-    found = value(matrix, greedy_facilities(graph, ids, 3, scale).tolist())
-    assert found >= (1 - 1 / np.e) * best
+    _, ids, graph = made(seed, count=12, k=11)
+    matrix = losses(graph, POWER)
+
+    def saved(picks: list[int]) -> float:
+        return loss(matrix, graph, [], POWER) - loss(matrix, graph, picks, POWER)
+
+    best = max(saved(list(chosen)) for chosen in combinations(range(12), 3))
+    assert saved(greedy_facilities(graph, ids, 3, power=POWER).tolist()) >= (1 - 1 / np.e) * best
+
+
+def test_weights_count_as_copies() -> None:
+    line = np.array([[0.0], [1.0], [5.0], [6.5]], np.float32)
+    ids = np.array(list("abcd"))
+    graph = nearest_neighbors(line, ids, line, ids, 3)
+    heavy = np.array([1.0, 1.0, 1.0, 50.0])
+    assert ids[greedy_facilities(graph, ids, 1, power=2.0)].tolist() == ["c"]
+    assert ids[greedy_facilities(graph, ids, 1, power=2.0, weights=heavy)].tolist() == ["d"]
+
+
+def test_more_power_evens_out_the_density() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.random((540, 2)), rng.random((60, 2)) + [2, 0]])
+    points, ids = points.astype(np.float32), np.array([f"{number:03d}" for number in range(600)])
+    graph = nearest_neighbors(points, ids, points, ids, 60)
+    shares = [
+        float((greedy_facilities(graph, ids, 60, power=power) >= 540).mean())
+        for power in (1.0, 2.0, 8.0)
+    ]
+    assert 0.1 < shares[0] < shares[1] < shares[2] <= 0.5
 
 
 def test_all_rows_can_be_picked() -> None:
-    _, ids, graph, scale = made(0)
-    assert sorted(greedy_facilities(graph, ids, 40, scale).tolist()) == list(range(40))
+    _, ids, graph = made(0)
+    rows = greedy_facilities(graph, ids, 40, power=POWER)
+    assert sorted(rows.tolist()) == list(range(40))
 
 
 def test_ties_go_to_the_lowest_id() -> None:
     points, ids = np.ones((5, 2), np.float32), np.array(list("ecbad"))
     graph = nearest_neighbors(points, ids, points, ids, 4)
-    rows = greedy_facilities(graph, ids, 3, mean_squared_distance(points))
-    assert ids[rows].tolist() == ["a", "b", "c"]
+    assert ids[greedy_facilities(graph, ids, 3, power=POWER)].tolist() == ["a", "b", "c"]
 
 
-def test_a_count_out_of_range() -> None:
-    _, ids, graph, scale = made(0)
+def test_arguments_out_of_range() -> None:
+    _, ids, graph = made(0)
     with pytest.raises(ValueError, match="count must lie between 1 and the 40 rows; got 41"):
-        greedy_facilities(graph, ids, 41, scale)
+        greedy_facilities(graph, ids, 41, power=POWER)
+    with pytest.raises(ValueError, match="power must be above 0; got 0"):
+        greedy_facilities(graph, ids, 4, power=0)
 
 
 def test_weights_are_the_rows_nearest_to_each_pick() -> None:
     line = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
-    picked = by_facility_location(ArrayPool(line, np.array(list("abcd"))), 2, seed=0)
-    assert picked.tile_ids.tolist() == ["b", "d"]
+    pool = ArrayPool(line, np.array(list("abcd")))
+    picked = by_facility_location(pool, 2, power=POWER, seed=0)
+    assert picked.tile_ids.tolist() == ["c", "d"]
     assert picked.weight.tolist() == [3.0, 1.0]
 
 
-def test_a_larger_pool_is_represented_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_larger_pool_is_represented_by_its_farthest_points(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("balancer.selection.recipes.MOST_ROWS", 20)
-    points, ids, _, _ = made(1)
-    pool = ArrayPool(points, ids)
-    picked = by_facility_location(pool, 4, seed=0)
-    again = by_facility_location(ArrayPool(points[::-1].copy(), ids[::-1].copy()), 4, seed=0)
+    points, ids, _ = made(1)
+    picked = by_facility_location(ArrayPool(points, ids), 4, power=POWER, seed=0)
+    again = by_facility_location(ShardedPool(points, ids, 5), 4, power=POWER, seed=0)
+    assert len(set(picked.tile_ids.tolist())) == 4
     assert picked.tile_ids.tolist() == again.tile_ids.tolist()
-    assert picked.weight.sum() == 40  # of all rows, sampled or not
+    assert picked.weight.tolist() == again.weight.tolist()
+    assert picked.weight.sum() == 40
 
 
 def test_neighbors_follow_from_the_budget() -> None:
