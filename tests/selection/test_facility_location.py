@@ -15,7 +15,6 @@ from balancer.selection.recipes import by_facility_location
 from balancer.types import DoubleArray, FloatArray, IdArray
 from tests.selection.sharded_pool import ShardedPool
 
-
 POWER = 8.0
 
 
@@ -78,7 +77,7 @@ def test_weights_count_as_copies() -> None:
 
 def test_more_power_evens_out_the_density() -> None:
     rng = np.random.default_rng(0)
-    points = np.concatenate([rng.random((540, 2)), rng.random((60, 2)) + [2, 0]])
+    points = np.concatenate([rng.random((540, 2)), rng.random((60, 2)) + np.array([2, 0])])
     points, ids = points.astype(np.float32), np.array([f"{number:03d}" for number in range(600)])
     graph = nearest_neighbors(points, ids, points, ids, 60)
     shares = [
