@@ -2,12 +2,12 @@
 
 Minimise over n picks S the loss
 
-    sum_i w_i min(d(i, S), r_i)^p,
+    sum_i min(d(i, S), r_i)^p,
 
 with r_i the distance of row i to its k-th nearest neighbour, the edge of the graph. Large p joins
-two known problems: p = 2 is k-medoids by squares, whose picks follow the density p^(m / (m + 2)) in
-m dimensions (Zador, IEEE Trans. Information Theory 28, 1982: f^(m / (m + p)) for the power p), and
-p to infinity is k-center, which ignores the density and follows outliers. Between them picks are
+two known problems: p = 2 is k-medoids by squares, whose picks follow the density f as f^(m / (m + 2))
+in m dimensions (Zador, IEEE Trans. Information Theory 28, 1982: f^(m / (m + p)) for the power p),
+and p to infinity is k-center, which ignores the density and follows outliers. Between them picks are
 nearly even over the space where rows are, and central: a pick is worth what it saves all rows near
 it, not that it is far away itself.
 
@@ -16,9 +16,9 @@ on the same graph (Nemhauser, Wolsey, Fisher, Mathematical Programming 14, 1978)
 earlier is an upper bound, so that few are computed again (Minoux, "Accelerated greedy algorithms
 for maximizing submodular set functions", 1978). Deterministic: no seed.
 
-The graph is made in one process: N^2 D multiply-adds and N (4 D + 24 k) bytes. 100,000 rows of 128
-dimensions with k = 64 are 205 MB, and about a minute on two cores. See `balancer.selection.recipes`
-for what represents a larger pool.
+The graph is made in one process: N^2 D multiply-adds and N (4 D + 40 k) bytes. 100,000 rows of 128
+dimensions with k = 64 are 310 MB, and minutes on two cores. See `balancer.selection.recipes` for
+what represents a larger pool.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def num_neighbors(num_rows: int, budget: int) -> int:
     return min(num_rows - 1, max(16, min(256, 8 * num_rows // budget)))
 
 
-def greedy_facilities(
-    graph: Neighbors, ids: IdArray, count: int, *, power: float, weights: DoubleArray | None = None
-) -> IntArray:
+def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, *, power: float) -> IntArray:
     """Pick rows by lazy greedy facility location.
 
     Args:
@@ -52,7 +50,6 @@ def greedy_facilities(
         ids: (N,) unique ids; of equal savings the lowest id is picked.
         count: at most N.
         power: p of the module's text, above 0.
-        weights: (N,) float64 rows that each row stands for; 1 when absent.
 
     Returns:
         (count,) int64 rows, best first.
@@ -76,9 +73,7 @@ def greedy_facilities(
         raise ValueError(f"power must be above 0; got {power}.")
     largest = float(graph.squared[:, -1].max()) or 1.0
     losses = (graph.squared.astype(np.float64) / largest) ** (power / 2)
-    edges = losses[:, -1] if weights is None else losses[:, -1] * weights
-    if weights is not None:
-        losses *= weights[:, None]
+    edges = losses[:, -1]
     # For each candidate the rows that it serves, itself first: the graph read by columns.
     served = np.concatenate([np.arange(num_rows), np.repeat(np.arange(num_rows), k)])
     by = np.concatenate([np.arange(num_rows), graph.rows.ravel()])

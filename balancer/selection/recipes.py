@@ -8,7 +8,6 @@ import numpy as np
 
 from balancer.clustering.assignment import assign
 from balancer.seeding import derive_seed
-from balancer.selection.exchange import Picks
 from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.inverse_density import sample_inverse_density
 from balancer.selection.medoids import cell_sizes, refine
@@ -17,9 +16,7 @@ from balancer.selection.pool import Pool
 from balancer.types import Clustering, DoubleArray, IdArray, Selection
 
 MOST_ROWS = 100_000
-"""Rows of a pool that is its own graph for facility location, at most."""
-COVER = 4
-"""Representatives per pick of a larger pool."""
+"""Rows of the graph for facility location at most, unless four per pick are more."""
 
 
 def refined_to_medoids(
@@ -48,35 +45,30 @@ def refined_to_medoids(
 def by_facility_location(pool: Pool, budget: int, *, power: float, seed: int) -> Selection:
     """Pick by facility location on a graph of nearest neighbours; see `facility_location`.
 
-    A pool of at most `MOST_ROWS` rows is the graph. Of a larger one the graph has `COVER` rows per
-    pick, chosen by farthest-point so that nothing rare is lost, each weighing its Voronoi cell.
+    A pool of at most `MOST_ROWS` rows is the graph. A larger one is represented by a sample of that
+    many rows, or of four rows per pick if that is more: the rows with the lowest hashes. Groups too
+    rare for the sample are lost then, so `medoid` and `hybrid-medoid`, which see every row, are the
+    better choice for large pools. (Farthest-point representatives that weigh their Voronoi cells
+    lost half of the gain: they lie at the rim of what they stand for.)
 
     Args:
         pool: the rows.
         budget: picks.
         power: p, the power of the distance.
-        seed: decides the first of the representatives of a larger pool, and nothing else.
+        seed: decides the sample of a larger pool, and nothing else.
 
     Returns:
         The picks, best first. A pick weighs as many rows as lie nearest to it.
 
-    Cost: for M rows in the graph M^2 D multiply-adds and M (4 D + 24 k) bytes in one process, so
-    that budgets beyond some 50,000 of a larger pool want another strategy.
+    Cost: for M rows in the graph M^2 D multiply-adds and M (4 D + 40 k) bytes in one process, and a
+    pass that assigns all rows to the picks.
     """
-    if pool.num_rows <= MOST_ROWS:
-        ids, points = pool.sample(pool.num_rows, derive_seed(seed, "facilities"))
-        weights = None
-    else:
-        first, vector = pool.sample(1, derive_seed(seed, "facilities"))
-        count = min(COVER * budget, pool.num_rows)
-        run = pool.farthest(count - 1, Picks(first, vector, np.full(1, np.nan, np.float32)))
-        ids = np.concatenate([first, run.picks.ids])
-        points = np.concatenate([vector, run.picks.vectors])
-        weights = cell_sizes(pool, ids)
+    count = min(max(MOST_ROWS, 4 * budget), pool.num_rows)
+    ids, points = pool.sample(count, derive_seed(seed, "facilities"))
     if len(ids) == 1:
         return _unclustered(ids, np.full(1, float(pool.num_rows)), "facility-location")
     graph = nearest_neighbors(points, ids, points, ids, num_neighbors(len(ids), budget))
-    rows = greedy_facilities(graph, ids, budget, power=power, weights=weights)
+    rows = greedy_facilities(graph, ids, budget, power=power)
     return _unclustered(ids[rows], cell_sizes(pool, ids[rows]), "facility-location")
 
 

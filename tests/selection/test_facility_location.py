@@ -66,15 +66,6 @@ def test_within_the_guarantee_of_greedy(seed: int) -> None:
     assert saved(greedy_facilities(graph, ids, 3, power=POWER).tolist()) >= (1 - 1 / np.e) * best
 
 
-def test_weights_count_as_copies() -> None:
-    line = np.array([[0.0], [1.0], [5.0], [6.5]], np.float32)
-    ids = np.array(list("abcd"))
-    graph = nearest_neighbors(line, ids, line, ids, 3)
-    heavy = np.array([1.0, 1.0, 1.0, 50.0])
-    assert ids[greedy_facilities(graph, ids, 1, power=2.0)].tolist() == ["c"]
-    assert ids[greedy_facilities(graph, ids, 1, power=2.0, weights=heavy)].tolist() == ["d"]
-
-
 def test_more_power_evens_out_the_density() -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.random((540, 2)), rng.random((60, 2)) + np.array([2, 0])])
@@ -115,7 +106,7 @@ def test_weights_are_the_rows_nearest_to_each_pick() -> None:
     assert picked.weight.tolist() == [3.0, 1.0]
 
 
-def test_a_larger_pool_is_represented_by_its_farthest_points(
+def test_a_larger_pool_is_represented_by_a_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("balancer.selection.recipes.MOST_ROWS", 20)
