@@ -4,12 +4,12 @@ Minimise over n picks S the loss
 
     sum_i min(d(i, S), r_i)^p,
 
-with r_i the distance of row i to its k-th nearest neighbour, the edge of the graph. Large p joins
-two known problems: p = 2 is k-medoids by squares, whose picks follow the density f as f^(m / (m + 2))
-in m dimensions (Zador, IEEE Trans. Information Theory 28, 1982: f^(m / (m + p)) for the power p),
-and p to infinity is k-center, which ignores the density and follows outliers. Between them picks are
-nearly even over the space where rows are, and central: a pick is worth what it saves all rows near
-it, not that it is far away itself.
+with r_i the distance of row i to its k-th nearest neighbour, the edge of the graph. The power joins
+two known problems: p = 2 is k-medoids by squares, whose picks follow the density f, as f^(m / (m +
+2)) in m dimensions (Zador, IEEE Trans. Information Theory 28, 1982: f^(m / (m + p)) for the power
+p), and p to infinity is k-center, which ignores the density and follows outliers. Between them
+picks are nearly even over the space where rows are, and central: a pick is worth what it saves all
+rows near it, not that it is far away itself.
 
 What a pick saves is monotone and submodular, so greedy reaches at least 1 - 1/e of the best saving
 on the same graph (Nemhauser, Wolsey, Fisher, Mathematical Programming 14, 1978), and a saving found
