@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from balancer.distances import id_ranks
 from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.neighbors import Neighbors, nearest_neighbors
 from balancer.selection.pool import ArrayPool
@@ -31,13 +30,20 @@ def losses(graph: Neighbors, power: float) -> DoubleArray:
     matrix = np.repeat(distances[:, -1:], len(distances), axis=1)
     np.put_along_axis(matrix, graph.rows, distances, axis=1)
     np.fill_diagonal(matrix, 0.0)
-    return (matrix / distances.max()) ** power
+    powers: DoubleArray = (matrix / distances.max()) ** power
+    return powers
+
+
+def edges(graph: Neighbors, power: float) -> DoubleArray:
+    """Return r_i^p."""
+    distances = np.sqrt(graph.squared.astype(np.float64))
+    found: DoubleArray = (distances[:, -1] / distances.max()) ** power
+    return found
 
 
 def loss(matrix: DoubleArray, graph: Neighbors, picks: list[int], power: float) -> float:
-    distances = np.sqrt(graph.squared.astype(np.float64))
-    edges = (distances[:, -1] / distances.max()) ** power
-    return float(np.minimum(edges, matrix[:, picks].min(axis=1, initial=np.inf)).sum())
+    nearest = matrix[:, picks].min(axis=1, initial=np.inf)
+    return float(np.minimum(edges(graph, power), nearest).sum())
 
 
 @pytest.mark.parametrize("power", [2.0, POWER])
@@ -45,12 +51,12 @@ def loss(matrix: DoubleArray, graph: Neighbors, picks: list[int], power: float) 
 def test_lazy_is_plain_greedy(seed: int, power: float) -> None:
     _, ids, graph = made(seed)
     matrix, picks = losses(graph, power), list[int]()
+    left = edges(graph, power)
     for _ in range(15):
-        after = [
-            loss(matrix, graph, [*picks, row], power) if row not in picks else np.inf
-            for row in range(len(ids))
-        ]
-        picks.append(int(np.lexsort((id_ranks(ids), np.round(after, 12)))[0]))
+        savings = np.maximum(left[:, None] - matrix, 0).sum(axis=0)
+        savings[picks] = -1.0
+        picks.append(int(savings.argmax()))
+        left = np.minimum(left, matrix[:, picks[-1]])
     assert greedy_facilities(graph, ids, 15, power=power).tolist() == picks
 
 
