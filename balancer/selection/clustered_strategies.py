@@ -105,7 +105,7 @@ def select_hierarchical(pool: Pool, budget: int, settings: Settings) -> Selectio
 
 def _by_quotas(pool: Pool, budget: int, settings: Settings, strategy: str) -> Selection:
     share = _share_by_quotas(pool, budget, settings, settings.within, strategy)
-    clustering = _clustering(settings, strategy)
+    clustering = clustering_of(settings, strategy)
     weights = _weigh(share, np.zeros(clustering.num_clusters, np.int64))
     rest = make_selection(
         share.ids, share.cluster, share.distance, weights.picked, f"{strategy}:{settings.within}"
@@ -122,7 +122,7 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
     what they exceed the per-cluster part by. Quotas hold for the per-cluster part; the rates of the
     allocation count both parts.
     """
-    clustering = _clustering(settings, "hybrid")
+    clustering = clustering_of(settings, "hybrid")
     num_global = min(round(settings.global_share * budget), budget - len(settings.include))
     if num_global == budget:
         return select_farthest_point(pool, budget, settings)
@@ -161,7 +161,7 @@ def select_hybrid(pool: Pool, budget: int, settings: Settings) -> Selection:
 def _share_by_quotas(
     pool: Pool, budget: int, settings: Settings, within: Within, strategy: str
 ) -> Share:
-    clustering = _clustering(settings, strategy)
+    clustering = clustering_of(settings, strategy)
     given = included_picks(pool, settings.include)
     strata = find_strata(pool, clustering, settings.quotas)
     own = strata_of(pool, given, clustering.centroids, strata)
@@ -236,7 +236,12 @@ def _finish(share: Share, weights: Weights, rest: Selection, repeats: IntArray) 
     return replace(chosen, allocation=with_included_rates(allocation, chosen))
 
 
-def _clustering(settings: Settings, strategy: str) -> Clustering:
+def clustering_of(settings: Settings, strategy: str) -> Clustering:
+    """Return the clustering that a strategy needs.
+
+    Raises:
+        ValueError: there is none.
+    """
     if settings.clustering is None:
         raise ValueError(f"The {strategy} strategy needs a clustering; got none.")
     return settings.clustering

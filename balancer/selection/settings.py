@@ -9,6 +9,7 @@ from balancer.config import (
     SelectionConfig,
     Strategy,
     Within,
+    can_include,
     can_trim,
     can_weigh,
 )
@@ -31,6 +32,8 @@ class Settings:
         quality_column: name of the column that multiplies the distances of farthest-point.
         num_outliers: z rows that `farthest-point` leaves out.
         quotas: how the clusters, and metadata columns, share the budget.
+        facility_power: for `facility-location`.
+        density_exponent: for `inverse-density`.
     """
 
     seed: int
@@ -43,6 +46,8 @@ class Settings:
     quality_column: str | None = None
     num_outliers: int = 0
     quotas: QuotasConfig = field(default_factory=QuotasConfig)
+    facility_power: float = 8.0
+    density_exponent: float = 1.0
 
     @classmethod
     def of(
@@ -65,6 +70,8 @@ class Settings:
             config.quality_column,
             config.num_outliers,
             config.quotas,
+            config.facility_power,
+            config.density_exponent,
         )
 
     def for_comparison(self, strategy: Strategy) -> Settings:
@@ -73,4 +80,5 @@ class Settings:
             self,
             quality_column=self.quality_column if can_weigh(strategy, self.within) else None,
             num_outliers=self.num_outliers if can_trim(strategy) else 0,
+            include=self.include if can_include(strategy) else no_ids(),
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from balancer.config import Strategy, can_trim, can_weigh
+from balancer.config import Strategy, can_include, can_trim, can_weigh
 from balancer.selection.clustered_strategies import (
     select_hierarchical,
     select_hybrid,
@@ -26,6 +26,12 @@ from balancer.selection.plain_strategies import (
     select_random,
 )
 from balancer.selection.pool import Pool
+from balancer.selection.recipes import (
+    select_facility_location,
+    select_hybrid_medoid,
+    select_inverse_density,
+    select_medoid,
+)
 from balancer.selection.settings import Settings
 from balancer.types import Selection
 
@@ -37,9 +43,15 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "hybrid": select_hybrid,
     "composable": select_composable,
     "composable-epsilon": select_composable_epsilon,
+    "medoid": select_medoid,
+    "hybrid-medoid": select_hybrid_medoid,
+    "facility-location": select_facility_location,
+    "inverse-density": select_inverse_density,
 }
 
-CLUSTERED: frozenset[Strategy] = frozenset({"per-cluster", "hierarchical", "hybrid"})
+CLUSTERED: frozenset[Strategy] = frozenset(
+    {"per-cluster", "hierarchical", "hybrid", "hybrid-medoid"}
+)
 """Strategies that need a clustering."""
 
 
@@ -77,6 +89,11 @@ def _check(strategy: Strategy, settings: Settings) -> None:
             f"quality_column must not be given for {strategy}, which has no distances that "
             f"quality could multiply. Use farthest-point, hybrid, or per-cluster or "
             f"hierarchical with farthest-point inside."
+        )
+    if len(settings.include) and not can_include(strategy):
+        raise ValueError(
+            f"Tiles cannot be included by {strategy}, which does not start from given picks. Use "
+            f"another strategy, or add them to its picks yourself."
         )
     if settings.num_outliers and not can_trim(strategy):
         raise ValueError(

@@ -23,6 +23,7 @@ FACTORS = {
     "farthest-point": (2.0, 2.0),
     "composable": (2.0, 4.0),
     "composable-epsilon": (2.0, math.inf),
+    "medoid": (4.0, 4.0),
 }
 """Least and greatest factor that each strategy with a guarantee can state."""
 

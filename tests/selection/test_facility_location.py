@@ -1,0 +1,130 @@
+"""Facility location: plain greedy as the oracle, its guarantee by brute force, ties."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from balancer.selection.facility_location import greedy_facilities, num_neighbors
+from balancer.selection.neighbors import Neighbors, nearest_neighbors
+from balancer.selection.pool import ArrayPool
+from balancer.selection.recipes import by_facility_location
+from balancer.types import DoubleArray, FloatArray, IdArray
+from tests.selection.sharded_pool import ShardedPool
+
+POWER = 8.0
+
+
+def made(seed: int, count: int = 40, k: int = 8) -> tuple[FloatArray, IdArray, Neighbors]:
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((count, 3)).astype(np.float32)
+    ids = np.array([f"t{number}" for number in rng.permutation(count)])
+    return points, ids, nearest_neighbors(points, ids, points, ids, k)
+
+
+def losses(graph: Neighbors, power: float) -> DoubleArray:
+    """Return min(d(i, j), r_i)^p as a matrix."""
+    distances = np.sqrt(graph.squared.astype(np.float64))
+    matrix = np.repeat(distances[:, -1:], len(distances), axis=1)
+    np.put_along_axis(matrix, graph.rows, distances, axis=1)
+    np.fill_diagonal(matrix, 0.0)
+    powers: DoubleArray = (matrix / distances.max()) ** power
+    return powers
+
+
+def edges(graph: Neighbors, power: float) -> DoubleArray:
+    """Return r_i^p."""
+    distances = np.sqrt(graph.squared.astype(np.float64))
+    found: DoubleArray = (distances[:, -1] / distances.max()) ** power
+    return found
+
+
+def loss(matrix: DoubleArray, graph: Neighbors, picks: list[int], power: float) -> float:
+    nearest = matrix[:, picks].min(axis=1, initial=np.inf)
+    return float(np.minimum(edges(graph, power), nearest).sum())
+
+
+@pytest.mark.parametrize("power", [2.0, POWER])
+@pytest.mark.parametrize("seed", range(4))
+def test_lazy_is_plain_greedy(seed: int, power: float) -> None:
+    _, ids, graph = made(seed)
+    matrix, picks = losses(graph, power), list[int]()
+    left = edges(graph, power)
+    for _ in range(15):
+        savings = np.maximum(left[:, None] - matrix, 0).sum(axis=0)
+        savings[picks] = -1.0
+        picks.append(int(savings.argmax()))
+        left = np.minimum(left, matrix[:, picks[-1]])
+    assert greedy_facilities(graph, ids, 15, power=power).tolist() == picks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_within_the_guarantee_of_greedy(seed: int) -> None:
+    _, ids, graph = made(seed, count=12, k=11)
+    matrix = losses(graph, POWER)
+
+    def saved(picks: list[int]) -> float:
+        return loss(matrix, graph, [], POWER) - loss(matrix, graph, picks, POWER)
+
+    best = max(saved(list(chosen)) for chosen in combinations(range(12), 3))
+    assert saved(greedy_facilities(graph, ids, 3, power=POWER).tolist()) >= (1 - 1 / np.e) * best
+
+
+def test_more_power_evens_out_the_density() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.random((540, 2)), rng.random((60, 2)) + np.array([2, 0])])
+    points, ids = points.astype(np.float32), np.array([f"{number:03d}" for number in range(600)])
+    graph = nearest_neighbors(points, ids, points, ids, 60)
+    shares = [
+        float((greedy_facilities(graph, ids, 60, power=power) >= 540).mean())
+        for power in (1.0, 2.0, 8.0)
+    ]
+    assert 0.1 < shares[0] < shares[1] < shares[2] <= 0.5
+
+
+def test_all_rows_can_be_picked() -> None:
+    _, ids, graph = made(0)
+    rows = greedy_facilities(graph, ids, 40, power=POWER)
+    assert sorted(rows.tolist()) == list(range(40))
+
+
+def test_ties_go_to_the_lowest_id() -> None:
+    points, ids = np.ones((5, 2), np.float32), np.array(list("ecbad"))
+    graph = nearest_neighbors(points, ids, points, ids, 4)
+    assert ids[greedy_facilities(graph, ids, 3, power=POWER)].tolist() == ["a", "b", "c"]
+
+
+def test_arguments_out_of_range() -> None:
+    _, ids, graph = made(0)
+    with pytest.raises(ValueError, match="count must lie between 1 and the 40 rows; got 41"):
+        greedy_facilities(graph, ids, 41, power=POWER)
+    with pytest.raises(ValueError, match="power must be above 0; got 0"):
+        greedy_facilities(graph, ids, 4, power=0)
+
+
+def test_weights_are_the_rows_nearest_to_each_pick() -> None:
+    line = np.array([[0.0], [1.0], [2.0], [9.0]], np.float32)
+    pool = ArrayPool(line, np.array(list("abcd")))
+    picked = by_facility_location(pool, 2, power=POWER, seed=0)
+    assert picked.tile_ids.tolist() == ["c", "d"]
+    assert picked.weight.tolist() == [3.0, 1.0]
+
+
+def test_a_larger_pool_is_represented_by_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.selection.recipes.MOST_ROWS", 20)
+    points, ids, _ = made(1)
+    picked = by_facility_location(ArrayPool(points, ids), 4, power=POWER, seed=0)
+    again = by_facility_location(ShardedPool(points, ids, 5), 4, power=POWER, seed=0)
+    assert len(set(picked.tile_ids.tolist())) == 4
+    assert picked.tile_ids.tolist() == again.tile_ids.tolist()
+    assert picked.weight.tolist() == again.weight.tolist()
+    assert picked.weight.sum() == 40
+
+
+def test_neighbors_follow_from_the_budget() -> None:
+    assert num_neighbors(10**6, 10**3) == 256
+    assert num_neighbors(100, 90) == 16
