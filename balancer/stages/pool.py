@@ -27,7 +27,8 @@ from balancer.selection.strata import cluster_strata
 from balancer.selection.stratum_picks import PickPlan, StratumPicks
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.metadata_columns import Metadata
-from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.pool_messages import Behind
+from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.resources import available_cpus, available_gpus, plain_errors
 from balancer.stages.stratum_picks import WorkerPicks
 from balancer.storage.filesystem import Store

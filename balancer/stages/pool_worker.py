@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numba
@@ -43,13 +43,13 @@ from balancer.selection.stratum_picks import (
 )
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.metadata_columns import Metadata, read_columns
+from balancer.stages.pool_messages import Among, Behind, StratumRows
 from balancer.storage.embedding_shards import read_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.selections import assignment_table
 from balancer.storage.tables import write_table
 from balancer.types import (
-    DoubleArray,
     EmbeddingShard,
     FloatArray,
     IdArray,
@@ -58,32 +58,6 @@ from balancer.types import (
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """Answer of a worker that lost its state: it has applied only this many picks."""
-
-    num_applied: int
-
-
-@dataclass(frozen=True, slots=True)
-class Among:
-    """The rows of one stratum: the plan, what its labels are kept under, and the stratum."""
-
-    plan: PickPlan
-    key: str
-    stratum: int
-
-
-@dataclass(frozen=True, slots=True)
-class StratumRows:
-    """The rows of some strata that one worker holds; `quality` is (0,) without one."""
-
-    labels: IntArray
-    ids: IdArray
-    points: FloatArray
-    quality: DoubleArray
 
 
 class PoolWorker:

@@ -25,7 +25,7 @@ from balancer.selection.stratum_picks import (
     concatenate_picks,
     merge_candidates,
 )
-from balancer.stages.pool_worker import Among
+from balancer.stages.pool_messages import Among
 from balancer.stages.resources import plain_errors
 from balancer.types import IntArray
 

@@ -22,7 +22,8 @@ from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.stages import pool as pool_module
 from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool, open_pool
-from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.pool_messages import Behind
+from balancer.stages.pool_worker import PoolWorker
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import write_table
 from balancer.types import EmbeddingShard, ShardRef

@@ -27,7 +27,8 @@ from balancer.selection.strategies import run_strategy
 from balancer.stages import pool as pool_module
 from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool, open_pool
-from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.pool_messages import Behind
+from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.stratum_picks import deal_clusters
 from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store

@@ -25,7 +25,8 @@ from balancer.selection.strategies import run_strategy
 from balancer.stages import stratum_picks
 from balancer.stages.metadata_columns import Metadata
 from balancer.stages.pool import RayPool
-from balancer.stages.pool_worker import Behind, PoolWorker
+from balancer.stages.pool_messages import Behind
+from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.stratum_picks import head_strata
 from balancer.stages.weights import write_shard_weights
 from balancer.storage.allocations import allocation_table, read_allocation
