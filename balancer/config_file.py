@@ -156,6 +156,16 @@ def _set_key(
     lines[path] = place
 
 
+def describe_fields(error: ValidationError) -> str:
+    """Return what is wrong with values that no file holds, in one line."""
+    parts = []
+    for problem in error.errors():
+        where = ".".join(map(str, problem["loc"]))
+        what = problem["msg"].removeprefix("Value error, ")
+        parts.append(f"{where}: {what}" if where else what)
+    return "; ".join(parts)
+
+
 def _describe(
     problem: ErrorDetails, origin: str, lines: Mapping[tuple[str, ...], int | str]
 ) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
+from balancer.config_file import describe_fields
 from balancer.errors import ConfigError, DataError
 from balancer.selection.arrays import select_weighted
 from balancer.selection.constraints import Constraints
@@ -68,8 +69,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         selection = SelectionConfig.model_validate(request.selection)
         clustering = ClusteringConfig(num_clusters=request.num_clusters)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"The selection must be valid; got {problems}.") from error
+        raise ConfigError(f"The selection must be valid; got {describe_fields(error)}.") from error
     if request.weights is not None and selection.strategy not in CLUSTERED:
         raise ConfigError(
             f"weights (--weights) need a strategy with quotas, {' or '.join(sorted(CLUSTERED))}: "

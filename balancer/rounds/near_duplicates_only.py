@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from balancer.config_deduplicate import DeduplicateConfig
+from balancer.config_file import describe_fields
 from balancer.distances import l2_normalize, require_finite
 from balancer.errors import ConfigError, DataError
 from balancer.selection.greedy_net import Net, net_of_pairs, semdedup_of_pairs
@@ -84,8 +85,9 @@ def deduplicate_embeddings(
     try:
         config = DeduplicateConfig.model_validate(request.near)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"The deduplication must be valid; got {problems}.") from error
+        raise ConfigError(
+            f"The deduplication must be valid; got {describe_fields(error)}."
+        ) from error
     if request.out.lower().endswith(".parquet") and config.floor is not None:
         raise ConfigError(
             f"With a floor, --out must be a folder, for the tiles and the pairs; got "
