@@ -46,7 +46,7 @@ def request(
     return EmbeddingsRequest(uri, out, chosen | selection)
 
 
-@pytest.mark.parametrize("strategy", filter(can_include, STRATEGIES))
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if can_include(s)])
 def test_verify_accepts_every_strategy(tmp_path: Path, strategy: Strategy) -> None:
     select_embeddings(request(tmp_path, strategy=strategy))
     table, facts = read_manifest(Store(), str(tmp_path / "manifest.parquet"))
