@@ -113,7 +113,8 @@ def _scores_of(
     seed = config.archive.long_tail.seed
     rows: tuple[LabeledRows, LabeledRows] | None = None
     for share in options.shares:
-        for recipe in (RANDOM, ORACLE, *recipes):
+        tried: list[str | Recipe] = [RANDOM, ORACLE, *recipes]
+        for recipe in tried:
             what = recipe if isinstance(recipe, str) else [asdict(recipe), options.seeds]
             key = digest_json([store.absolute(run), share, what])
             uri = store.absolute(f"{options.out}/scores/{key}.json")

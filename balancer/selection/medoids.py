@@ -200,7 +200,8 @@ def cell_sizes(pool: Pool, pick_ids: IdArray) -> DoubleArray:
     Cost: one pass that assigns the rows to n picks.
     """
     picks = pool.vectors(pick_ids)
-    return np.sum(pool.map_shards(local_counts, pick_ids, picks), axis=0, dtype=np.float64)
+    parts = pool.map_shards(local_counts, pick_ids, picks)
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
 def _least(cells: IntArray, squared: FloatArray, ids: IdArray) -> CellMedoids:
