@@ -160,6 +160,9 @@ def summarize_scores(
 def best_recipe(scores: Sequence[RecipeScore], pools: Sequence[int]) -> str:
     """Return the recipe with the greatest mean share of the gap closed, over variants and budgets.
 
+    A gap of less than a point counts as a point, so that noise where there is nothing to gain does
+    not decide.
+
     Args:
         scores: of all pools.
         pools: the numbers of those to tune on.
@@ -177,7 +180,7 @@ def best_recipe(scores: Sequence[RecipeScore], pools: Sequence[int]) -> str:
         gap = float((table.accuracy[ORACLE] - table.accuracy[RANDOM]).mean())
         for name in table.accuracy.keys() - {RANDOM, ORACLE}:
             gain = float((table.accuracy[name] - table.accuracy[RANDOM]).mean())
-            closed.setdefault(name, []).append(gain / gap)
+            closed.setdefault(name, []).append(gain / max(gap, 1.0))
     return max(sorted(closed), key=lambda name: float(np.mean(closed[name])))
 
 

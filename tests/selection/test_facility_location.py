@@ -26,7 +26,7 @@ def made(seed: int, count: int = 40, k: int = 8) -> tuple[FloatArray, IdArray, N
 
 def losses(graph: Neighbors, power: float) -> DoubleArray:
     """Return min(d(i, j), r_i)^p as a matrix."""
-    distances = np.sqrt(graph.squared.astype(np.float64))
+    distances: DoubleArray = np.sqrt(graph.squared.astype(np.float64))
     matrix = np.repeat(distances[:, -1:], len(distances), axis=1)
     np.put_along_axis(matrix, graph.rows, distances, axis=1)
     np.fill_diagonal(matrix, 0.0)
@@ -50,14 +50,15 @@ def loss(matrix: DoubleArray, graph: Neighbors, picks: list[int], power: float) 
 @pytest.mark.parametrize("seed", range(4))
 def test_lazy_is_plain_greedy(seed: int, power: float) -> None:
     _, ids, graph = made(seed)
-    matrix, picks = losses(graph, power), list[int]()
-    left = edges(graph, power)
-    for _ in range(15):
+    matrix, left, taken = losses(graph, power), edges(graph, power), list[int]()
+    for row in greedy_facilities(graph, ids, 15, power=power).tolist():
         savings = np.maximum(left[:, None] - matrix, 0).sum(axis=0)
-        savings[picks] = -1.0
-        picks.append(int(savings.argmax()))
-        left = np.minimum(left, matrix[:, picks[-1]])
-    assert greedy_facilities(graph, ids, 15, power=power).tolist() == picks
+        savings[taken] = -1.0
+        # Two rows that serve only each other save the same, up to the order of the additions.
+        assert savings[row] == pytest.approx(savings.max(), rel=1e-12)
+        taken.append(row)
+        left = np.minimum(left, matrix[:, row])
+    assert len(set(taken)) == 15
 
 
 @pytest.mark.parametrize("seed", range(3))
