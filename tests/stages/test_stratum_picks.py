@@ -210,7 +210,7 @@ def test_weights_are_written_once_per_shard(ray_cluster: str, tmp_path: Path) ->
 def run(ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Return a finished round with quotas over a metadata column."""
     assert ray_cluster
-    selection = {"budget": 40, "quotas": {"axes": {"class": "uniform"}, "repeats": 3}}
+    selection = {"budget": 40, "quotas": {"axes": {"class": {"volcano": 0.1}}, "repeats": 3}}
     out = tmp_path_factory.mktemp("quotas") / "run"
     return finish(trained(demo_archive, out, rounds=1, selection=selection))
 
@@ -230,8 +230,9 @@ class TestRun:
         assert found["repeats"].between(1, 3).all()
         assert found.groupby("class")["repeats"].sum().max() <= 5
         [facts] = [run.record("round-000", "select", "done", "selections.json")]
-        assert facts["notes"]["quotas"]
-        assert all(line.endswith(".") for line in facts["notes"]["quotas"])
+        lines = facts["notes"]["quotas"]
+        assert "class=volcano: 0 of 4 reached, because no tile has it." in lines
+        assert all(line.endswith(".") for line in lines)
 
     def test_a_column_that_is_not_there(self, run: Finished, tmp_path: Path) -> None:
         selection = {"budget": 40, "quotas": {"axes": {"biom": "uniform"}}}
