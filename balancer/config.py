@@ -25,6 +25,7 @@ Strategy = Literal[
     "medoid",
     "hybrid-medoid",
     "facility-location",
+    "facility-medoid",
     "inverse-density",
 ]
 Within = Literal["random", "nearest", "farthest-point"]
@@ -175,8 +176,9 @@ class SelectionConfig(Section):
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
     """For `composable-epsilon`: most rows a shard sends; no limit when absent."""
-    facility_power: Annotated[Number, Field(gt=0, le=64)] = 8.0
-    """For `facility-location`: the power of the distance; 2 follows the density, more evens out."""
+    facility_power: Annotated[Number, Field(gt=0, le=64)] = 2.0
+    """For `facility-location` and `facility-medoid`: the power of the distance. 2 follows the
+    density, more evens it out and needs a better embedding."""
     density_exponent: Annotated[Number, Field(ge=0)] = 1.0
     """For `inverse-density`: 0 samples uniformly, 1 in inverse proportion to the density."""
 

@@ -22,6 +22,7 @@ from balancer.selection.quotas import water_filling
 from balancer.selection.recipes import (
     by_facility_location,
     by_inverse_density,
+    by_representatives_and_extremes,
     refined_to_medoids,
 )
 from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
@@ -34,10 +35,10 @@ class Settings:
     Attributes:
         seed: of this selection.
         within: rule inside a cluster for `per-cluster`.
-        global_share: share of the budget that `hybrid` picks over the whole pool.
+        global_share: share of the budget that `hybrid` and others pick over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
-        facility_power: for `facility-location`.
+        facility_power: for `facility-location` and `facility-medoid`.
         density_exponent: for `inverse-density`.
         clustering: needed by the strategies in `CLUSTERED`.
     """
@@ -49,7 +50,7 @@ class Settings:
     epsilon: float = 0.5
     coreset_rows: int | None = None
     density_exponent: float = 1.0
-    facility_power: float = 8.0
+    facility_power: float = 2.0
 
     @classmethod
     def of(cls, config: SelectionConfig, seed: int, clustering: Clustering | None) -> Settings:
@@ -200,6 +201,17 @@ def select_facility_location(pool: Pool, budget: int, settings: Settings) -> Sel
     return by_facility_location(pool, budget, power=settings.facility_power, seed=settings.seed)
 
 
+def select_facility_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by facility location, then farthest-point given those, then move to the medoids."""
+    return by_representatives_and_extremes(
+        pool,
+        budget,
+        power=settings.facility_power,
+        global_share=settings.global_share,
+        seed=settings.seed,
+    )
+
+
 def select_inverse_density(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Draw rows in inverse proportion to their density."""
     return by_inverse_density(pool, budget, exponent=settings.density_exponent, seed=settings.seed)
@@ -215,6 +227,7 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "medoid": select_medoid,
     "hybrid-medoid": select_hybrid_medoid,
     "facility-location": select_facility_location,
+    "facility-medoid": select_facility_medoid,
     "inverse-density": select_inverse_density,
 }
 

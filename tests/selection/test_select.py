@@ -20,6 +20,7 @@ RULES: list[tuple[Strategy, Within]] = [
     ("medoid", "farthest-point"),
     ("hybrid-medoid", "farthest-point"),
     ("facility-location", "farthest-point"),
+    ("facility-medoid", "farthest-point"),
     ("inverse-density", "farthest-point"),
     ("composable", "farthest-point"),
     ("composable-epsilon", "farthest-point"),

@@ -51,6 +51,7 @@ RULES: list[tuple[Strategy, Within]] = [
     ("medoid", "farthest-point"),
     ("hybrid-medoid", "farthest-point"),
     ("facility-location", "farthest-point"),
+    ("facility-medoid", "farthest-point"),
     ("inverse-density", "farthest-point"),
 ]
 LAYOUTS = [(1, 1), (3, 2), (8, 1), (8, 3)]
