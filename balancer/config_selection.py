@@ -22,6 +22,7 @@ Strategy = Literal[
     "medoid",
     "hybrid-medoid",
     "facility-location",
+    "facility-medoid",
     "inverse-density",
 ]
 Seeding = Literal["k-means++", "k-means||", "farthest-point", "random"]
@@ -104,7 +105,7 @@ def can_include(strategy: Strategy) -> bool:
     >>> can_include("facility-location")
     False
     """
-    return strategy not in ("facility-location", "inverse-density")
+    return strategy not in ("facility-location", "facility-medoid", "inverse-density")
 
 
 def can_trim(strategy: Strategy) -> bool:
@@ -154,7 +155,8 @@ class SelectionConfig(Section):
     within: Within = "farthest-point"
     """Rule inside a cluster, for `per-cluster`."""
     global_share: Fraction = 0.25
-    """Share of the budget that `hybrid` picks by farthest-point over the whole archive."""
+    """Share of the budget that `hybrid`, `hybrid-medoid` and `facility-medoid` pick by
+    farthest-point over the whole archive."""
     epsilon: Annotated[Number, Field(gt=0)] = 0.5
     """For `composable-epsilon`: the radius is at most 2 + epsilon times the optimum."""
     coreset_rows: PositiveInt | None = None
@@ -176,8 +178,9 @@ class SelectionConfig(Section):
     """Drop near-duplicates before clustering and selection; off when absent."""
     quotas: QuotasConfig = QuotasConfig()
     """For `per-cluster`, and the per-cluster part of `hybrid`."""
-    facility_power: Annotated[Number, Field(gt=0, le=64)] = 8.0
-    """For `facility-location`: the power of the distance; 2 follows the density, more evens out."""
+    facility_power: Annotated[Number, Field(gt=0, le=64)] = 2.0
+    """For `facility-location` and `facility-medoid`: the power of the distance. 2 follows the
+    density, more evens it out and needs a better embedding."""
     density_exponent: Annotated[Number, Field(ge=0)] = 1.0
     """For `inverse-density`: 0 samples uniformly, 1 in inverse proportion to the density."""
 

@@ -75,6 +75,8 @@ def known_recipes(num_classes: int) -> list[Recipe]:
         "hybrid-medoid": {"strategy": "hybrid-medoid"},
         "hybrid-medoid, K=C": {"strategy": "hybrid-medoid", "num_clusters": num_classes},
         "facility-location": {"strategy": "facility-location"},
+        "facility-location, power 8": {"strategy": "facility-location", "facility_power": 8},
+        "facility-medoid": {"strategy": "facility-medoid"},
         "inverse-density": {"strategy": "inverse-density"},
         "per-cluster": {"strategy": "per-cluster"},
         "per-cluster, random inside": {"strategy": "per-cluster", "within": "random"},

@@ -17,8 +17,8 @@ earlier is an upper bound, so that few are computed again (Minoux, "Accelerated 
 for maximizing submodular set functions", 1978). Deterministic: no seed.
 
 The graph is made in one process: N^2 D multiply-adds and N (4 D + 40 k) bytes. 100,000 rows of 128
-dimensions with k = 64 are 310 MB, and minutes on two cores. See `balancer.selection.recipes` for
-what represents a larger pool.
+dimensions have k = 200 and take 0.9 GB, and minutes on two cores. See `balancer.selection.recipes`
+for what represents a larger pool.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ from balancer.distances import id_ranks
 from balancer.selection.neighbors import Neighbors
 from balancer.types import DoubleArray, IdArray, IntArray
 
+GRAPH_ENTRIES = 20_000_000
+"""Neighbours of all rows together, at most: 0.8 GB."""
+FEWEST_NEIGHBORS = 64
 
-def num_neighbors(num_rows: int, budget: int) -> int:
-    """Return k: eight times the rows that a pick stands for, from 16 to 256.
 
-    >>> num_neighbors(1000, 100), num_neighbors(10, 5)
-    (80, 9)
+def num_neighbors(num_rows: int) -> int:
+    """Return k: as many neighbours as memory is set aside for, all others in a small pool.
+
+    >>> num_neighbors(3000), num_neighbors(100_000), num_neighbors(1_000_000)
+    (2999, 200, 64)
     """
-    return min(num_rows - 1, max(16, min(256, 8 * num_rows // budget)))
+    return min(num_rows - 1, max(FEWEST_NEIGHBORS, GRAPH_ENTRIES // num_rows))
 
 
 def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, *, power: float) -> IntArray:

@@ -9,6 +9,7 @@ import numpy as np
 from balancer.clustering.assignment import assign
 from balancer.seeding import derive_seed
 from balancer.selection.clustered_strategies import clustering_of, select_hybrid
+from balancer.selection.exchange import Picks
 from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.inverse_density import sample_inverse_density
 from balancer.selection.medoid_refinement import cell_sizes, refine
@@ -37,6 +38,17 @@ def select_hybrid_medoid(pool: Pool, budget: int, settings: Settings) -> Selecti
 def select_facility_location(pool: Pool, budget: int, settings: Settings) -> Selection:
     """Pick the rows that together lie nearest to all others, by a power of the distance."""
     return by_facility_location(pool, budget, power=settings.facility_power, seed=settings.seed)
+
+
+def select_facility_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
+    """Pick by facility location, then farthest-point given those, then move to the medoids."""
+    return by_representatives_and_extremes(
+        pool,
+        budget,
+        power=settings.facility_power,
+        global_share=settings.global_share,
+        seed=settings.seed,
+    )
 
 
 def select_inverse_density(pool: Pool, budget: int, settings: Settings) -> Selection:
@@ -96,9 +108,36 @@ def by_facility_location(pool: Pool, budget: int, *, power: float, seed: int) ->
     ids, points = pool.sample(count, derive_seed(seed, "facilities"))
     if len(ids) == 1:
         return _unclustered(ids, np.full(1, float(pool.num_rows)), "facility-location")
-    graph = nearest_neighbors(points, ids, points, ids, num_neighbors(len(ids), budget))
+    graph = nearest_neighbors(points, ids, points, ids, num_neighbors(len(ids)))
     rows = greedy_facilities(graph, ids, budget, power=power)
     return _unclustered(ids[rows], cell_sizes(pool, ids[rows]), "facility-location")
+
+
+def by_representatives_and_extremes(
+    pool: Pool, budget: int, *, power: float, global_share: float, seed: int
+) -> Selection:
+    """Pick most by facility location, the rest by farthest-point given those, then all medoids.
+
+    Facility location stands for what there is much of, farthest-point finds what it left out, and
+    the medoids take both to the middle of what they stand for.
+
+    Args:
+        pool: the rows.
+        budget: picks.
+        power: of the distance, for facility location.
+        global_share: of the budget, for farthest-point.
+        seed: see `by_facility_location`.
+    """
+    num_global = round(global_share * budget)
+    if num_global == budget:
+        num_global -= 1  # farthest-point starts from something
+    base = by_facility_location(pool, budget - num_global, power=power, seed=seed)
+    if num_global:
+        keys = np.full(len(base), np.nan, np.float32)
+        given = Picks(base.tile_ids, pool.vectors(base.tile_ids), keys)
+        ids = np.concatenate([base.tile_ids, pool.farthest(num_global, given).picks.ids])
+        base = _unclustered(ids, np.ones(budget), base.reason[0])
+    return refined_to_medoids(pool, base, "facility-medoid")
 
 
 def by_inverse_density(pool: Pool, budget: int, *, exponent: float, seed: int) -> Selection:

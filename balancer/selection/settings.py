@@ -24,7 +24,7 @@ class Settings:
     Attributes:
         seed: of this selection.
         within: rule inside a cluster for `per-cluster` and `hierarchical`.
-        global_share: share of the budget that `hybrid` picks over the whole pool.
+        global_share: share of the budget that `hybrid` and others pick over the whole pool.
         epsilon: for `composable-epsilon`.
         coreset_rows: likewise; most rows of one shard's coreset.
         clustering: needed by the strategies in `CLUSTERED`.
@@ -32,7 +32,7 @@ class Settings:
         quality_column: name of the column that multiplies the distances of farthest-point.
         num_outliers: z rows that `farthest-point` leaves out.
         quotas: how the clusters, and metadata columns, share the budget.
-        facility_power: for `facility-location`.
+        facility_power: for `facility-location` and `facility-medoid`.
         density_exponent: for `inverse-density`.
     """
 
@@ -46,7 +46,7 @@ class Settings:
     quality_column: str | None = None
     num_outliers: int = 0
     quotas: QuotasConfig = field(default_factory=QuotasConfig)
-    facility_power: float = 8.0
+    facility_power: float = 2.0
     density_exponent: float = 1.0
 
     @classmethod

@@ -28,6 +28,7 @@ from balancer.selection.plain_strategies import (
 from balancer.selection.pool import Pool
 from balancer.selection.recipes import (
     select_facility_location,
+    select_facility_medoid,
     select_hybrid_medoid,
     select_inverse_density,
     select_medoid,
@@ -46,6 +47,7 @@ STRATEGIES: dict[Strategy, Callable[[Pool, int, Settings], Selection]] = {
     "medoid": select_medoid,
     "hybrid-medoid": select_hybrid_medoid,
     "facility-location": select_facility_location,
+    "facility-medoid": select_facility_medoid,
     "inverse-density": select_inverse_density,
 }
 

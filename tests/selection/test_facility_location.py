@@ -10,7 +10,7 @@ import pytest
 from balancer.selection.facility_location import greedy_facilities, num_neighbors
 from balancer.selection.neighbors import Neighbors, nearest_neighbors
 from balancer.selection.pool import ArrayPool
-from balancer.selection.recipes import by_facility_location
+from balancer.selection.recipes import by_facility_location, by_representatives_and_extremes
 from balancer.types import DoubleArray, FloatArray, IdArray
 from tests.selection.sharded_pool import ShardedPool
 
@@ -126,6 +126,20 @@ def test_a_larger_pool_is_represented_by_a_sample(
     assert picked.weight.sum() == 40
 
 
-def test_neighbors_follow_from_the_budget() -> None:
-    assert num_neighbors(10**6, 10**3) == 256
-    assert num_neighbors(100, 90) == 16
+def test_small_pools_have_the_whole_graph() -> None:
+    assert num_neighbors(2) == 1
+    assert num_neighbors(4000) == 3999
+    assert num_neighbors(10**7) == 64
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_representatives_and_extremes(share: float) -> None:
+    points, ids, _ = made(2)
+    whole, shards = ArrayPool(points, ids), ShardedPool(points, ids, 4)
+    picked, again = (
+        by_representatives_and_extremes(pool, 12, power=2.0, global_share=share, seed=1)
+        for pool in (whole, shards)
+    )
+    assert len(set(picked.tile_ids.tolist())) == 12
+    assert picked.tile_ids.tolist() == again.tile_ids.tolist()
+    assert picked.weight.sum() == 40
