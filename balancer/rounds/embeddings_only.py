@@ -124,7 +124,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if found.packing_ids is not None or len(lists.exclude):
         # An --out that cannot be written is refused by its name, before a packing lies beside it.
         write_manifest(store, out, table, footer)
-    footer |= selection_notes(picked)
+    footer |= selection_notes(picked, listed=selection.include is not None)
     footer |= write_excluded(store, out, lists.exclude)
     if request.weights is not None:
         if weights is None:

@@ -259,7 +259,10 @@ def _check_count(
 def _rows(
     name: str, rows: Sequence[int] | IntArray, count: int, excluded: BoolArray | None
 ) -> IntArray:
-    numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
+    given = np.asarray(rows).reshape(-1)
+    if len(given) and given.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole row numbers; got {given.dtype} values.")
+    numbers = given.astype(np.int64)
     outside = numbers[(numbers < 0) | (numbers >= count)]
     if len(outside):
         raise ValueError(f"{name} must be a row number below {count}; got {outside[0]}.")

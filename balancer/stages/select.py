@@ -124,7 +124,7 @@ def select(
             file=file,
             certificate=certified.certificate.to_json(),
             exchange=asdict(exchange),
-            notes=selection_notes(found[SELECTED]),
+            notes=selection_notes(found[SELECTED], listed=config.selection.include is not None),
         )
         if exchange.num_picks:
             context.reporter.say(f"farthest-point: {exchange.describe()}")

@@ -25,6 +25,7 @@ from balancer.storage.tables import read_table, write_table
 from balancer.types import IdArray
 
 CERTIFICATE_KEY = "certificate"
+INCLUDED_KEY = "included"
 EXCLUDED_KEY = "excluded"
 
 
@@ -101,6 +102,16 @@ def certificate_footer(
     if packing is not None:
         facts["file"] = asdict(packing)
     return {CERTIFICATE_KEY: {**certificate, "packing": facts}}
+
+
+def included_facts(tile_ids: IdArray) -> dict[str, Any]:
+    """Return the footer's facts about the tiles that had to be picked, in their order.
+
+    >>> included_facts(np.array(["a", "b"]))["included"]["rows"]
+    2
+    """
+    digest = hashlib.sha256("\0".join(tile_ids.tolist()).encode()).hexdigest()
+    return {INCLUDED_KEY: {"rows": len(tile_ids), "sha256": digest}}
 
 
 def write_excluded(store: Store, manifest_uri: str, exclude: IdArray) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from balancer.storage.certificates import included_facts
 from balancer.types import Clustering, FloatArray, IdArray, IntArray, Selection
 
 
@@ -70,12 +71,15 @@ def selections_table(selections: Mapping[str, Selection]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def selection_notes(selection: Selection) -> dict[str, Any]:
+def selection_notes(selection: Selection, *, listed: bool) -> dict[str, Any]:
     """Return what the footer says of a selection beside its certificate.
 
-    Outliers, coresets, and what quotas could not reach.
+    Included tiles where a list is configured (`listed`), outliers, coresets, and what quotas could
+    not reach.
     """
     notes: dict[str, Any] = {}
+    if listed:
+        notes |= included_facts(selection.tile_ids[: selection.num_included])
     if selection.outliers is not None:
         notes["outliers"] = selection.outliers.tolist()
     if selection.coreset is not None:

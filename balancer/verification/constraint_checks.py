@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from balancer.errors import DataError
-from balancer.storage.certificates import EXCLUDED_KEY
+from balancer.storage.certificates import EXCLUDED_KEY, INCLUDED_KEY, included_facts
 from balancer.storage.filesystem import Store
 from balancer.types import IdArray
 from balancer.verification.claims import Claims, FileClaim
@@ -80,9 +80,12 @@ def check_excluded(
 
 
 def check_included(
-    claims: Claims, reasons: Sequence[str | None], facts: Mapping[str, Any]
+    claims: Claims,
+    tile_ids: Sequence[str],
+    reasons: Sequence[str | None],
+    facts: Mapping[str, Any],
 ) -> list[Check]:
-    """Check that the first picks, and only they, are the included ones."""
+    """Check that the first picks, and only they, are the included ones, as the footer has them."""
     name, count = "inclusions", claims.num_included
     named = [rank for rank, reason in enumerate(reasons) if reason == INCLUDE]
     if not named and not count and selection_facts(facts).get("include") is None:
@@ -95,7 +98,18 @@ def check_included(
                 f"{len(named)} have it",
             )
         ]
-    return [passed(name, f"the first {count} picks")]
+    stated = facts.get(INCLUDED_KEY)
+    if stated is None and selection_facts(facts).get("include") is None:
+        return [passed(name, f"the first {count} picks; the footer names no list")]
+    if stated != included_facts(np.array(tile_ids[:count], dtype=np.str_))[INCLUDED_KEY]:
+        return [
+            failed(
+                name,
+                f"the first {count} picks must be the tiles that {INCLUDED_KEY} in the footer has "
+                f"the digest of, in their order; it is {stated}",
+            )
+        ]
+    return [passed(name, f"the first {count} picks, as the footer has them")]
 
 
 def outliers_of(facts: Mapping[str, Any]) -> list[str]:

@@ -173,7 +173,7 @@ def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | N
         check_ratio(claims),
         check_factor(claims, guarantee_of(strategy, manifest.facts)),
         check_picked_distances(claims, manifest.distances, guarantee_of(strategy, manifest.facts)),
-        *check_included(claims, manifest.reasons, manifest.facts),
+        *check_included(claims, manifest.tile_ids, manifest.reasons, manifest.facts),
     ]
 
 

@@ -77,6 +77,8 @@ class TestForgeries:
             (lambda facts: facts["excluded"].update(sha256="0" * 64), "exclusions"),
             (lambda facts: facts["config"]["selection"].update(exclude=None), "exclusions"),
             (lambda facts: facts["certificate"].update(num_included=2), "inclusions"),
+            (lambda facts: facts.pop("included"), "inclusions"),
+            (lambda facts: facts["included"].update(sha256="0" * 64), "inclusions"),
             (lambda facts: facts["outliers"].pop(), "outliers"),
             (lambda facts: facts["outliers"].__setitem__(0, "007"), "outliers"),
             (lambda facts: facts["outliers"].__setitem__(0, "000"), "outliers"),

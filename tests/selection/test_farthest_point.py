@@ -187,3 +187,9 @@ class TestOptionsByHand:
     def test_rows_too_long_for_float32_are_refused(self) -> None:
         with pytest.raises(ValueError, match="must be shorter than 1e"):
             farthest_point(np.array([[1e19], [0]], dtype=np.float32), 1)
+
+
+@pytest.mark.parametrize("rows", [{"include": np.array([True, False])}, {"first": 1.7}])
+def test_rows_are_whole_numbers(rows: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be whole row numbers; got (bool|float64) values"):
+        farthest_point(np.eye(2, dtype=np.float32), 2, **rows)
