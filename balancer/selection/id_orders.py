@@ -40,7 +40,9 @@ def first_places(
     """
     states = np.array([derive_seed(seed, "ids") for seed in seeds], dtype=np.uint64)
     places = np.empty(len(seeds), np.int64)
-    _lowest(_characters(ids), rows, starts, states, ranks, places)
+    wanted = np.linspace(0, len(rows), 4 * numba.get_num_threads() + 1)
+    parts = np.searchsorted(starts[:-1], wanted).astype(np.int64)
+    _lowest_parts(_characters(ids), rows, starts, states, ranks, places, parts)
     return places
 
 
@@ -89,3 +91,25 @@ def _lowest(
             if value < lowest or (value == lowest and ranks[rows[p]] < ranks[rows[best]]):
                 best, lowest = p, value
         places[c] = best - starts[c]
+
+
+@numba.njit(cache=True, parallel=True)
+def _lowest_parts(
+    characters: NDArray[np.uint32],
+    rows: IntArray,
+    starts: IntArray,
+    states: UInt64Array,
+    ranks: IntArray,
+    places: IntArray,
+    parts: IntArray,
+) -> None:
+    for b in numba.prange(parts.shape[0] - 1):
+        first, last = parts[b], parts[b + 1]
+        _lowest(
+            characters,
+            rows,
+            starts[first : last + 1],
+            states[first:last],
+            ranks,
+            places[first:last],
+        )

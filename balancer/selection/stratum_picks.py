@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from balancer.config import Within
 from balancer.distances import paired_distances
 from balancer.seeding import derive_seed, hash_ids
-from balancer.selection.batched_picks import BIG_ROWS, pick_batch
+from balancer.selection.batched_picks import BIG_PICKS, BIG_ROWS, pick_batch
 from balancer.selection.catch_up import counting_order
 from balancer.selection.farthest_point import farthest_point, seeded_first
 from balancer.selection.id_orders import first_places, quick_ranks
@@ -175,9 +176,10 @@ def pick_strata(
         The picks without the included, in ascending order of the strata; the same tiles as the
         rule picks in each stratum by itself.
 
-    Cost: see `balancer.selection.batched_picks`. Strata of `BIG_ROWS` and more, those with included
-        rows, and all when there is a quality go through `farthest_point` one by one with all
-        threads, and are copied for it. 16 bytes per row.
+    Cost: see `balancer.selection.batched_picks`. Strata of `BIG_ROWS` and more that are also large
+        in picks or in share of the work, those with included rows, and all when there is a
+        quality go through `farthest_point` one by one with all threads, and are copied for it.
+        16 bytes per row.
     """
     if plan.rule in ("random", "nearest"):
         return merge_candidates([candidates(points, ids, labels, plan)], plan)
@@ -186,7 +188,7 @@ def pick_strata(
     counts, sizes = plan.counts[grouped.strata], np.diff(grouped.starts)
     place_of = np.repeat(np.arange(len(counts)), sizes)
     given = np.bincount(place_of, taken[grouped.rows], minlength=len(counts)) > 0
-    alone = given | (sizes >= BIG_ROWS) | (quality is not None)
+    alone = given | _large(sizes, counts) | (quality is not None)
     picked = np.empty(int(counts.sum()), np.int64)
     distance = np.empty(len(picked), np.float32)
     stratum = np.repeat(np.arange(len(counts)), counts)
@@ -228,6 +230,14 @@ def concatenate_picks(parts: Sequence[StratumPicks]) -> StratumPicks:
         np.concatenate([part.ids for part in parts])[order],
         np.concatenate([part.distance for part in parts])[order],
     )
+
+
+def _large(sizes: IntArray, counts: IntArray) -> BoolArray:
+    """Return which strata are worth all threads at once; it changes the time, not the picks."""
+    work = sizes.astype(np.float64) * counts
+    share = work.sum() / numba.get_num_threads()
+    found: BoolArray = (sizes >= BIG_ROWS) & ((counts >= BIG_PICKS) | (work > share))
+    return found
 
 
 def _pick_together(

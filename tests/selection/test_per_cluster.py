@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 
@@ -52,11 +53,12 @@ COUNTS = np.array([40, 40, 40, 12, 2, 1, 0])
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("big", [1, 100, 1 << 16])
+@pytest.mark.parametrize("big", [(1, 1), (100, 40), (100, 41), (1 << 16, 1)])
 def test_picks_are_those_of_each_cluster_by_itself(
-    rule: Within, big: int, monkeypatch: pytest.MonkeyPatch
+    rule: Within, big: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stratum_picks, "BIG_ROWS", big)
+    monkeypatch.setattr(stratum_picks, "BIG_ROWS", big[0])
+    monkeypatch.setattr(stratum_picks, "BIG_PICKS", big[1])
     points, ids, labels, centroids = made()
     found = pick_strata(points, ids, labels, plan_of(labels, COUNTS, rule, centroids))
     for cluster in range(6):
@@ -72,6 +74,18 @@ def test_picks_are_those_of_each_cluster_by_itself(
         mine = found.stratum == cluster
         assert found.ids[mine].tolist() == ids[rows][alone.rows].tolist()
         np.testing.assert_array_equal(found.distance[mine], alone.distances)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 64])
+def test_large_strata_are_those_of_many_picks_or_a_thread_s_share(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    sizes = np.array([1 << 17, 1 << 16, 1 << 16, (1 << 16) - 1])
+    large = stratum_picks._large(sizes, np.array([300, 100, 511, 10_000]))
+    assert large.tolist() == [threads == 64, False, threads == 64, False]
+    many = stratum_picks._large(sizes, np.array([1, 1, 512, 10_000]))
+    assert many.tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
