@@ -54,7 +54,9 @@ def describe(facts: Mapping[str, Any]) -> list[str]:
         f"near-duplicates ({measure})"
     ]
     misses, cells = facts["misses"], facts["num_cells"]
-    if misses is None:
+    if misses is None and cells == 1:
+        lines.append("exact: all tiles were compared in one block")
+    elif misses is None:
         lines.append(
             f"exact across the borders of {cells} cells: each tile was compared in "
             f"{facts['replication']:.2f} cells on average"

@@ -19,8 +19,8 @@ from balancer.config_deduplicate import DeduplicateConfig
 from balancer.errors import ConfigError, DataError
 from balancer.selection.greedy_net import Net, decide
 from balancer.selection.near_blocks import Drops, Plan, plan_buckets
-from balancer.selection.near_cells import Cells, default_num_cells, fit_cells, sample_size
-from balancer.selection.near_duplicates import Effort, reach_of, sort_keys
+from balancer.selection.near_cells import Cells, fit_cells, sample_size
+from balancer.selection.near_duplicates import Effort, num_cells_of, reach_of, sort_keys
 from balancer.selection.near_misses import MISS_SAMPLE, Misses, merge_misses
 from balancer.selection.near_order import INCLUDED, order_rows
 from balancer.selection.near_pairs import NearPairs, RankedRows
@@ -118,7 +118,7 @@ class ShardSearch:
             ),
         )
         hashes = np.concatenate([part.hashes for part in read])
-        num_cells = config.num_cells or default_num_cells(len(hashes))
+        num_cells = num_cells_of(config, len(hashes))
         ids, sample, _ = self._sample(hashes, sample_size(num_cells))
         cells = fit_cells(ids, sample, num_cells, seed=self._seed)
         counts, squared, routes = self._route(cells, reach_of(config))

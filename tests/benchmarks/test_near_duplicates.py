@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tests.benchmarks.selection_data import eurosat, zipf_clusters
 
 ROWS = scaled(60_000, 2000)
 THRESHOLD = 0.95
+METHODS: dict[str, dict[str, int]] = {"cells": {}, "one block": {"num_cells": 1}}
 PAIRS = 1
 
 pytestmark = pytest.mark.timeout(3600)
@@ -56,14 +58,14 @@ def spread_out(count: int) -> FloatArray:
 
 
 def tiles(count: int) -> FloatArray:
-    """Return embeddings of at most `count` of the 27,000 EuroSAT tiles."""
-    return eurosat(27_000)[:count].copy()
+    """Return embeddings of `count` EuroSAT tiles; above 27,000 each is there with near copies."""
+    return eurosat(27_000)[:count].copy() if count <= 27_000 else eurosat(count)
 
 
-DATA: dict[str, Callable[[], FloatArray]] = {
-    "zipf clusters, planted": lambda: planted(ROWS),
-    "no clusters, planted": lambda: spread_out(ROWS),
-    "eurosat": lambda: tiles(ROWS),
+DATA: dict[str, Callable[[int], FloatArray]] = {
+    "zipf clusters, planted": planted,
+    "no clusters, planted": spread_out,
+    "eurosat": tiles,
 }
 
 
@@ -87,20 +89,20 @@ def brute_force(points: FloatArray) -> BoolArray:
     return kept
 
 
-def peak_mib(name: str, method: str) -> float:
+def peak_mib(name: str, count: int, method: str) -> float:
     """Return the memory that a method needs above the data, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(name, method, theirs))
+    process = context.Process(target=_measure, args=(name, count, method, theirs))
     process.start()
     found: float = mine.recv()
     process.join()
     return found
 
 
-def _measure(name: str, method: str, pipe: Connection) -> None:
-    points = DATA[name]()
-    run = brute_force if method == "brute force" else ours
+def _measure(name: str, count: int, method: str, pipe: Connection) -> None:
+    points = DATA[name](count)
+    run = brute_force if method == "brute force" else partial(ours, **METHODS[method])
     run(points[:500].copy())
     # A child begins with its parent's high-water mark; 5 resets it to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
@@ -116,7 +118,7 @@ def _high_water_kib() -> int:
 
 @pytest.mark.parametrize("name", DATA)
 def test_exact_against_brute_force_and_semdedup(name: str) -> None:
-    points = DATA[name]()
+    points = DATA[name](min(ROWS, 27_000) if name == "eurosat" else ROWS)
     ours(points[:500].copy())
     runs: list[Callable[[], BoolArray | NearDuplicates]] = [
         lambda: brute_force(points),
@@ -130,7 +132,7 @@ def test_exact_against_brute_force_and_semdedup(name: str) -> None:
     np.testing.assert_array_equal(exact.result.kept, expected)
     rows: list[list[object]] = [
         ["brute force", brute.wall_s, brute.cpu_s, "", int(expected.sum()), "", "", "",
-         peak_mib(name, "brute force")]
+         peak_mib(name, len(points), "brute force")]
     ]  # fmt: skip
     for label, timing in (
         ("exact across borders", exact),
@@ -151,7 +153,7 @@ def test_exact_against_brute_force_and_semdedup(name: str) -> None:
                 f"{found.effort.replication:.2f}",
                 "" if misses is None else f"{misses.rate:.2%}",
                 uncovered,
-                peak_mib(name, "ours") if found is exact.result else "",
+                peak_mib(name, len(points), "cells") if found is exact.result else "",
             ]
         )
     print_table(
@@ -169,6 +171,39 @@ def test_exact_against_brute_force_and_semdedup(name: str) -> None:
             "MiB above the data",
         ],
         rows,
+    )
+
+
+@pytest.mark.parametrize("count", [20_000, 100_000, 200_000])
+@pytest.mark.parametrize("name", DATA)
+def test_cells_against_one_block(name: str, count: int) -> None:
+    """The same greedy net, with the default cells and with every batch against all kept rows."""
+    points = DATA[name](scaled(count, 1000))
+    ours(points[:500].copy())
+    found = alternate(
+        [partial(ours, points, **fields) for fields in METHODS.values()],
+        pairs=3 if count == 20_000 else 1,
+        warm=False,
+    )
+    cells, block = found
+    np.testing.assert_array_equal(cells.result.kept, block.result.kept)
+    print_table(
+        f"{name}, {len(points)} x {points.shape[1]}, cosine similarity >= {THRESHOLD}, "
+        f"{int(cells.result.kept.sum())} kept, the same by both; the data take "
+        f"{points.nbytes / 2**20:.0f} MiB",
+        ["method", "cells", "replication", "wall s", "CPU s", "x CPU", "MiB above the data"],
+        [
+            [
+                label,
+                timing.result.effort.num_cells,
+                timing.result.effort.replication,
+                timing.wall_s,
+                timing.cpu_s,
+                block.cpu_s / timing.cpu_s,
+                peak_mib(name, len(points), label),
+            ]
+            for label, timing in zip(METHODS, found, strict=True)
+        ],
     )
 
 

@@ -17,7 +17,12 @@ from balancer.seeding import hash_ids
 from balancer.selection.greedy_net import Net, greedy_net
 from balancer.selection.near_blocks import make_bucket
 from balancer.selection.near_cells import fit_cells
-from balancer.selection.near_duplicates import ArrayUnits, NearDuplicates, deduplicate
+from balancer.selection.near_duplicates import (
+    ArrayUnits,
+    NearDuplicates,
+    deduplicate,
+    num_cells_of,
+)
 from balancer.selection.near_order import order_rows, order_seed
 from balancer.selection.near_pairs import NearPairs, TooManyPairsError
 from balancer.selection.near_report import describe, facts_of, nearest_in
@@ -53,7 +58,7 @@ def test_semdedup_keeps_one_of_a_chain_where_the_net_keeps_ten() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.7, 0.9, 0.97, 1.0])
-@pytest.mark.parametrize("more", [{}, {"num_cells": 1}, {"num_cells": 90}, {"floor": 0.6}])
+@pytest.mark.parametrize("more", [{}, {"num_cells": 12}, {"num_cells": 90}, {"floor": 0.6}])
 def test_the_net_is_that_of_one_tile_after_another(threshold: float, more: dict[str, Any]) -> None:
     points, ids = near_rows()
     limit = 2 - 2 * threshold
@@ -64,6 +69,16 @@ def test_the_net_is_that_of_one_tile_after_another(threshold: float, more: dict[
     assert sorted(kept) == np.flatnonzero(found.kept).tolist()
     assert [dropped.get(row, -1) for row in range(len(ids))] == found.kept_by.tolist()
     assert found.num_dropped == len(dropped) >= 10
+
+
+def test_small_archives_are_one_block_unless_the_cells_decide() -> None:
+    exact = DeduplicateConfig(threshold=0.9)
+    assert [num_cells_of(exact, count) for count in (10, 4999, 5000, 100_000)] == [1, 1, 2, 40]
+    assert num_cells_of(exact, 4_000_000) == 1000
+    assert num_cells_of(DeduplicateConfig(threshold=0.9, num_cells=7), 10) == 7
+    for fields in ({"borders": "ignore"}, {"rule": "semdedup"}):
+        config = DeduplicateConfig.model_validate({"threshold": 0.9, **fields})
+        assert [num_cells_of(config, count) for count in (10, 10_000)] == [2, 50]
 
 
 @settings(max_examples=12, deadline=None)
@@ -133,7 +148,7 @@ def test_ties_of_the_order_break_on_ids() -> None:
 
 def test_the_order_does_not_depend_on_where_the_rows_are() -> None:
     points, ids = near_rows()
-    config = DeduplicateConfig(threshold=0.95)
+    config = DeduplicateConfig(threshold=0.95, num_cells=12)
     shuffled = np.random.default_rng(9).permutation(len(ids))
     expected = set(ids[deduplicate(points, ids, config, seed=2).kept].tolist())
     found = deduplicate(points[shuffled].copy(), ids[shuffled], config, seed=2)

@@ -83,8 +83,8 @@ def assert_same(
     ("num_shards", "rows_per_bucket", "fields"),
     [
         (1, 10**6, {}),
-        (5, 40, {}),
-        (5, 40, {"floor": 0.9}),
+        (5, 40, {"num_cells": 9}),
+        (5, 40, {"num_cells": 9, "floor": 0.9}),
         (3, 10**6, {"borders": "ignore"}),
         (3, 30, {"rule": "semdedup", "order": "easy"}),
         (2, 25, {"num_cells": 1}),
@@ -124,7 +124,7 @@ def test_workers_that_die_change_nothing(ray_cluster: str, tmp_path: Path) -> No
     assert ray_cluster
     (tmp_path / "marks").mkdir()
     store = DyingStore(marks=str(tmp_path / "marks"))
-    config = DeduplicateConfig(threshold=0.95)
+    config = DeduplicateConfig(threshold=0.95, num_cells=9)
     found = search(cut(tmp_path, 3), config, rows_per_bucket=60, store=store)
     assert len(list((tmp_path / "marks").iterdir())) == 3
     assert_same(found, config)
