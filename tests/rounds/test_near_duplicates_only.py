@@ -14,6 +14,7 @@ from balancer.cli import main
 from balancer.config_deduplicate import DeduplicateConfig
 from balancer.distances import nearest_rows
 from balancer.selection.near_duplicates import deduplicate
+from balancer.storage.filesystem import Store
 from tests.selection.near_data import near_rows
 
 POINTS, IDS = near_rows(400)
@@ -78,7 +79,7 @@ def test_a_table_of_all_tiles(call: Call, embeddings: Path, tmp_path: Path) -> N
         f"400 tiles = {400 - dropped} kept + {dropped} near-duplicates "
         f"(cosine similarity of at least 0.95)"
     )
-    assert lines[1].startswith("exact across the borders of 10 cells: each tile was compared in ")
+    assert lines[1] == "exact: all tiles were compared in one block"
     assert sum(table["num_near_duplicates"].to_pylist()) == dropped
     assert min(table.filter(pa.array(~kept))["similarity"].to_pylist()) >= 0.95 - 1e-6
     rows = [table["tile_id"].to_pylist().index(name) for name in IDS.tolist()]
@@ -86,6 +87,13 @@ def test_a_table_of_all_tiles(call: Call, embeddings: Path, tmp_path: Path) -> N
     assert squared.max() <= 2 - 2 * 0.95
     facts = json.loads(table.schema.metadata[b"balancer"])
     assert (facts["input"], facts["near_duplicates"]) == (400, dropped)
+
+
+def test_cells_are_told(call: Call, embeddings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "near.parquet"
+    assert call(embeddings, "--threshold", 0.95, "--num-cells", 10, "--out", out) == 0
+    assert "exact across the borders of 10 cells: each tile was compared in " in call.out
+    assert by_id(pq.read_table(out)) == expected_by_id(0.95)
 
 
 def test_another_threshold_from_the_tables_alone(
@@ -187,3 +195,28 @@ def test_a_folder_with_other_parts_is_refused(call: Call, embeddings: Path, tmp_
     assert call(embeddings, "--threshold", 0.95, "--floor", 0.9, "--out", out) == 0
     assert call(embeddings, "--threshold", 0.95, "--out", out) == 2
     assert "would be mixed with the new tables. Name another folder" in call.err
+
+
+@pytest.mark.s3
+def test_an_object_store_in_and_out(
+    call: Call, embeddings: Path, tmp_path: Path, s3_bucket: str
+) -> None:
+    """`s3://` embeddings give tables under `s3://`: those of the local files, byte for byte."""
+    store = Store()
+    for file in sorted(embeddings.iterdir()):
+        store.write_bytes(f"{s3_bucket}/embeddings/{file.name}", file.read_bytes())
+    arguments = ("--threshold", 0.95, "--floor", 0.9)
+    assert call(f"{s3_bucket}/embeddings", *arguments, "--out", f"{s3_bucket}/near") == 0
+    said = call.out
+    assert call(embeddings, *arguments, "--out", tmp_path / "near") == 0
+    local = sorted(path for path in (tmp_path / "near").rglob("*.parquet"))
+    assert {path.parent.name for path in local} >= {"tiles", "pairs"}
+    for path in local:
+        name = path.relative_to(tmp_path / "near").as_posix()
+        remote = pq.read_table(pa.BufferReader(store.read_bytes(f"{s3_bucket}/near/{name}")))
+        assert remote.equals(pq.read_table(path))
+    assert said.splitlines()[0] == call.out.splitlines()[0]
+    again = (f"{s3_bucket}/near", "--threshold", 0.97, "--out", f"{s3_bucket}/near97.parquet")
+    assert call(*again) == 0
+    table = pq.read_table(pa.BufferReader(store.read_bytes(f"{s3_bucket}/near97.parquet")))
+    assert by_id(table) == expected_by_id(0.97)
