@@ -168,7 +168,8 @@ def _bound_rows(
 ) -> None:
     for i in range(points.shape[0]):
         if owners[i] >= 0:
-            bounds[i] = _upper(approximate(points[i], firsts[owners[i]]), points.shape[1])
+            near = np.float64(approximate(points[i], firsts[owners[i]]))
+            bounds[i] = _upper(near, points.shape[1])
 
 
 @numba.njit(cache=True, parallel=True)

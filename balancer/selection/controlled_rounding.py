@@ -1,11 +1,13 @@
 """Whole numbers near given shares that meet sums along several axes: controlled rounding.
 
-First every share is rounded down or up such that all sums are met (Cox 1987), at the least total
-change. Where that has no solution, cells may move further, and where the sums themselves contradict
-each other, they are missed at a convex cost: a group that is already far from its target counts
-more. With two axes both are flows in a network, so a vertex of the linear programme is whole and
-exact; with more axes its few fractions are rounded by an integer programme of a fixed number of
-nodes, which can miss a sum by a tile or two.
+First every share is rounded down or up such that all sums are met (Cox 1987), and where that has no
+solution, cells may move further: both by `balancer.selection.margin_moves`, without a programme.
+What is then still missed goes to a linear programme: the sums contradict each other, or (three and
+more axes) meeting them takes more than moves along one axis. Sums are missed at a convex cost: a
+group that is already far from its target counts more. With two axes that is a flow in a network, so
+a vertex of the programme is whole and exact; with more axes its few fractions are rounded by an
+integer programme of a fixed number of nodes, and where that misses a sum by a tile or two, one of
+all cells looks for whole numbers that meet them all.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from balancer.selection.margin_moves import NEAR, diffuse, missed, settle
 from balancer.selection.proportional_fitting import Margin
 from balancer.selection.quotas import Box
 from balancer.types import DoubleArray, IntArray
 
-NEAR = 1e-6
 SEGMENTS = 4
 """Pieces of the convex cost of missing a target."""
 MOST_NODES = 200
 """Of the branch and bound for three and more axes: fixed, so that the result does not depend on
 the machine's speed."""
+
+
+MOST_CELLS = 20_000
+"""Above, three and more axes may be missed by a tile where whole numbers without a miss exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def round_to_margins(
     Raises:
         ValueError: no solution within `MOST_NODES` nodes (three and more axes).
 
-    Cost: a linear programme of the fractional cells; of all cells where the sums contradict.
+    Cost: O(S) and a few moves where the sums can be met; else a linear programme of all cells.
 
     >>> rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     >>> margins = [Margin(rows, np.array([1, 1])), Margin(columns, np.array([1, 1]))]
@@ -63,29 +69,33 @@ def round_to_margins(
     >>> round_to_margins(np.array([0.6, 0.4, 0.4, 0.6]), np.full(4, 9), margins, box).tolist()
     [1, 0, 0, 1]
     """
+    counts = diffuse(shares, limits, margins)
+    if counts is not None:
+        counts = settle(counts, shares, limits, margins)
+        if missed(counts, margins) == 0:
+            return counts
     base = np.floor(shares + NEAR).astype(np.int64)
     fraction = np.clip(shares - base, 0.0, 1.0)
-    tight = _round_tightly(base, fraction, margins)
-    return tight if tight is not None else _round_widely(base, fraction, limits, margins, first)
+    found = settle(_round_widely(base, fraction, limits, margins, first), shares, limits, margins)
+    if len(margins) > 2 and len(base) <= MOST_CELLS and missed(found, margins):
+        exact = _meet_exactly(shares, limits, margins)
+        return found if exact is None else exact
+    return found
 
 
-def _round_tightly(
-    base: IntArray, fraction: DoubleArray, margins: Sequence[Margin]
+def _meet_exactly(
+    shares: DoubleArray, limits: IntArray, margins: Sequence[Margin]
 ) -> IntArray | None:
-    cells = np.flatnonzero(fraction > NEAR)
-    sums = np.concatenate([m.targets - np.rint(m.sums(base)) for m in margins])
-    if len(cells) == 0:
-        return base if not sums.any() else None
-    if sums.min() < 0:
-        return None
-    costs = 1 - 2 * fraction[cells]
-    programme = Programme(_sums_matrix(margins, cells), costs, np.ones(len(cells)))
-    found = _solve(programme, sums, whole=len(cells))
-    if found is None:
-        return None
-    counts = base.copy()
-    counts[cells] += found
-    return counts
+    """Return whole numbers that meet all sums, if the branch and bound finds any."""
+    count = len(shares)
+    programme = Programme(
+        _sums_matrix(margins, np.arange(count)),
+        np.where(shares > 0, -np.minimum(1.0, shares), 1.0),
+        limits.astype(np.float64),
+    )
+    sums = np.concatenate([margin.targets for margin in margins]).astype(np.float64)
+    found = _programme(programme, sums, np.zeros(count), programme.upper, whole=count)
+    return None if found is None else np.asarray(np.rint(found), dtype=np.int64)
 
 
 def _round_widely(

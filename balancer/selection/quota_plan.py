@@ -135,8 +135,9 @@ def share_strata(
     Raises:
         ValueError: `floors` beyond the sizes, or the budget.
 
-    Cost: without axes O(K log K); with axes fitting and rounding S cells: about a second for 10,000
-        cells of one column, half a minute for 50,000 of two; twice the fitting with floors.
+    Cost: without axes O(K log K); with axes fitting and rounding S cells: 0.1 s for 46,000 cells of
+        two columns, 1 to 3 s for 460,000; twice the fitting with floors. Where the axes contradict
+        each other, a linear programme of all cells: seconds for 46,000.
 
     >>> strata = cluster_strata(np.array([100, 3, 50]))
     >>> floors = np.array([16, 0, 0])

@@ -31,7 +31,7 @@ from tests.benchmarks.selection_data import eurosat, zipf_clusters
 
 ROWS = scaled(60_000, 2000)
 THRESHOLD = 0.95
-METHODS: dict[str, dict[str, int]] = {"cells": {}, "one block": {"num_cells": 1}}
+METHODS = {"cells": None, "one block": 1}
 PAIRS = 1
 
 pytestmark = pytest.mark.timeout(3600)
@@ -102,7 +102,13 @@ def peak_mib(name: str, count: int, method: str) -> float:
 
 def _measure(name: str, count: int, method: str, pipe: Connection) -> None:
     points = DATA[name](count)
-    run = brute_force if method == "brute force" else partial(ours, **METHODS[method])
+
+    def run(rows: FloatArray) -> None:
+        if method == "brute force":
+            brute_force(rows)
+        else:
+            ours(rows, num_cells=METHODS[method])
+
     run(points[:500].copy())
     # A child begins with its parent's high-water mark; 5 resets it to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
@@ -181,7 +187,7 @@ def test_cells_against_one_block(name: str, count: int) -> None:
     points = DATA[name](scaled(count, 1000))
     ours(points[:500].copy())
     found = alternate(
-        [partial(ours, points, **fields) for fields in METHODS.values()],
+        [partial(ours, points, num_cells=number) for number in METHODS.values()],
         pairs=3 if count == 20_000 else 1,
         warm=False,
     )

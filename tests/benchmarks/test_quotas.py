@@ -92,12 +92,25 @@ class Counted:
         return [self.strata]  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("values", [(12,), (12, 4)], ids=["biome", "biome x season"])
-def test_quotas_of_several_axes(values: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("clusters", "values", "rare"),
+    [
+        (1000, (12,), False),
+        (1000, (12, 4), False),
+        (1000, (12, 4), True),
+        (1000, (12, 4, 6), False),
+        (10_000, (12, 4), False),
+    ],
+    ids=str,
+)
+def test_quotas_of_several_axes(clusters: int, values: tuple[int, ...], rare: bool) -> None:
+    """`rare`: the last value of the first column is in five clusters only, so axes contradict."""
     rng = np.random.default_rng(0)
-    clusters = scaled(1000, 20)
+    clusters = scaled(clusters, 20)
     shape = (clusters, *values)
     sizes = np.floor(rng.pareto(1.0, shape) * 30).astype(np.int64)
+    if rare:
+        sizes[5:, -1] = 0
     keys = np.argwhere(sizes > 0)
     names = tuple(f"axis{place}" for place in range(len(values)))
     strata = Strata(names, keys[:, 0], keys[:, 1:].astype(np.str_), sizes[sizes > 0])
@@ -114,9 +127,10 @@ def test_quotas_of_several_axes(values: tuple[int, ...]) -> None:
         )
         found = timing.result
         assert found.counts.sum() == budget
-        rows.append([len(strata), budget, timing.wall_s, len(found.report)])
+        assert rare or not any("whole numbers" in line for line in found.report)
+        rows.append([len(strata), budget, timing.wall_s, timing.cpu_s, "; ".join(found.report)])
     print_table(
         f"{clusters} clusters x {values} values, uniform on every axis",
-        ["cells", "budget", "wall s", "sentences of the report"],
+        ["cells", "budget", "wall s", "CPU s", "not reached"],
         rows,
     )

@@ -23,6 +23,7 @@ from balancer.errors import ConfigError
 from balancer.selection import select
 from balancer.selection.arrays import select_weighted
 from balancer.selection.controlled_rounding import round_to_margins
+from balancer.selection.margin_moves import diffuse, missed, settle
 from balancer.selection.proportional_fitting import Margin, fit_margins
 from balancer.selection.quota_plan import plan_quotas
 from balancer.selection.quotas import Box
@@ -181,6 +182,64 @@ def test_rounding_is_as_exact_as_trying_everything(
     miss = sum(int(np.abs(m.sums(counts) - m.targets).sum()) for m in margins)
     if least_miss(most, [rows, columns], targets) == 0:
         assert miss == 0
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (6, 4, 3), (20, 5, 4), (8, 3, 3, 2)])
+def test_sums_that_can_be_met_are_met(shape: tuple[int, ...]) -> None:
+    """Sparse cells under low limits, sums taken from some whole numbers within them."""
+    rng = np.random.default_rng(len(shape))
+    for share in (0.3, 0.3, 0.3, 0.6, 0.6, 0.6, 1.0, 1.0):
+        cells = np.argwhere(rng.random(shape) < share)
+        most = rng.integers(1, 6, len(cells))
+        some = rng.integers(0, most + 1)
+        margins = [
+            Margin(codes, np.bincount(codes, some, minlength=count).astype(np.int64))
+            for codes, count in zip(cells.T, shape, strict=True)
+        ]
+        fitted = fit_margins(rng.random(len(cells)) + 0.05, most, margins)
+        first = np.bincount(cells[:, 0], most, minlength=shape[0]).astype(np.int64)
+        counts = round_to_margins(
+            fitted.shares, most, margins, Box(np.zeros(shape[0], np.int64), first)
+        )
+        assert ((counts >= 0) & (counts <= most)).all()
+        assert missed(counts, margins) == 0
+
+
+def test_whole_numbers_that_moves_along_one_axis_do_not_find() -> None:
+    # 1,000 such problems have a few; these two cells change only together with two others.
+    cells = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    some = np.array([2, 1, 1, 2])
+    margins = [
+        Margin(codes, np.bincount(codes, some, minlength=2).astype(np.int64)) for codes in cells.T
+    ]
+    start = np.array([1.5, 1.5, 1.5, 1.5])
+    most = np.full(4, 3)
+    box = Box(np.zeros(2, np.int64), np.full(2, 6))
+    assert missed(settle(np.array([1, 2, 2, 1]), start, most, margins), margins) == 4
+    assert round_to_margins(start, most, margins, box).tolist() == some.tolist()
+
+
+def test_diffusion_leaves_at_most_a_few_tiles_to_move() -> None:
+    """Each share is rounded down or up, whatever the number of cells."""
+    rng = np.random.default_rng(0)
+    for clusters in (30, 300, 3000):
+        cells = np.argwhere(np.ones((clusters, 5, 4)))
+        weights = rng.random(len(cells)) + 0.01
+        shares = 10.0 * weights / np.bincount(cells[:, 0], weights)[cells[:, 0]]
+        margins = [
+            Margin(codes, np.rint(np.bincount(codes, shares)).astype(np.int64)) for codes in cells.T
+        ]
+        counts = diffuse(shares, np.full(len(cells), 99), margins)
+        assert counts is not None
+        assert (np.abs(counts - shares) < 1).all()
+        assert np.bincount(cells[:, 0], counts).tolist() == [10] * clusters
+        for margin in margins[1:]:
+            assert np.abs(margin.sums(counts) - margin.targets).max() <= 3
+
+
+def test_limits_too_low_for_the_first_axis() -> None:
+    margins = [Margin(np.zeros(2, np.int64), np.array([5])), Margin(np.arange(2), np.array([3, 2]))]
+    assert diffuse(np.array([2.0, 2.0]), np.array([2, 2]), margins) is None
 
 
 @given(
