@@ -95,6 +95,7 @@ def peak_mib(name: str, count: int, method: str) -> float:
     mine, theirs = context.Pipe()
     process = context.Process(target=_measure, args=(name, count, method, theirs))
     process.start()
+    theirs.close()
     found: float = mine.recv()
     process.join()
     return found
