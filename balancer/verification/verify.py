@@ -48,6 +48,7 @@ from balancer.verification.manifest_checks import (
     check_strategy,
     check_table,
 )
+from balancer.verification.order_checks import check_order
 from balancer.verification.report import (
     IN_EMBEDDINGS,
     RECOMPUTED,
@@ -118,7 +119,8 @@ def verify_manifest(
         StorageError: the store refuses or fails.
 
     Cost: O(N k D) in float64 matrix products for N rows and k picks, two readings of the
-    embeddings; 8 bytes and an id per row, the picks' vectors and one shard in memory.
+    embeddings, three where an order of picks is checked; 16 bytes and an id per row, the picks'
+    vectors and one shard in memory.
     """
     table, facts = _read(store, manifest_uri)
     run = find_run(store, manifest_uri, facts)
@@ -210,12 +212,24 @@ def _check_rows(
     picks = found.rows(manifest.tile_ids)
     sizes = [size for size, _, _ in claims.curve] or [len(picks)]
     squared, greatest = measure(embeddings, picks, sizes)
+    order = check_order(
+        store,
+        run,
+        embeddings,
+        manifest.table,
+        found,
+        manifest.facts,
+        num_outliers=claims.num_outliers,
+    )
     return [
         *checks,
         check_radii(claims, squared),
         check_witness(claims, witness, manifest.tile_ids, found),
         check_curve(claims, manifest.distances, greatest, picks),
-        *check_outliers(claims, manifest.tile_ids, found, manifest.facts),
+        *order.checks,
+        *check_outliers(
+            claims, manifest.tile_ids, found, manifest.facts, ahead=order.ahead_of_outliers
+        ),
     ]
 
 

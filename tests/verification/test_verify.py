@@ -128,7 +128,8 @@ class TestTampered:
             return replace_rows(first, 4, tile_id=ids[3])
 
         rewrite(path, change_table=swap)
-        assert verify(path).named(Status.FAILED) == ["selection digest", "budget curve"]
+        failed = ["selection digest", "budget curve", "distances", "pick order"]
+        assert verify(path).named(Status.FAILED) == failed
 
     def test_a_repeated_id(self, path: Path) -> None:
         def repeat(table: pa.Table) -> pa.Table:
