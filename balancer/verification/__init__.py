@@ -13,6 +13,7 @@ Modules:
     pick_order: whether each pick was the farthest at its turn.
     order_checks: distances, order and outliers of a farthest-point selection.
     constraint_checks: included, excluded and left-out tiles.
+    weight_checks: weights and budget.
     certificate_checks: the certificate's numbers against the recomputed ones.
 
 Nothing here imports the selection, the clustering or the distances of balancer: an import contract

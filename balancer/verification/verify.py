@@ -59,10 +59,11 @@ from balancer.verification.report import (
     passed,
     skipped,
 )
+from balancer.verification.weight_checks import SUMS, check_budget, check_weight_sums
 from balancer.verification.witness import check_witness, find_witness
 
 OF_EMBEDDINGS = ("embeddings", IN_EMBEDDINGS)
-OF_CLAIMS = ("problem", "lower bound and ratio", "factor", "picked distances")
+OF_CLAIMS = ("problem", "lower bound and ratio", "factor", "picked distances", SUMS)
 OF_ALL_ROWS = (RECOMPUTED, "packing", "budget curve")
 
 
@@ -133,7 +134,7 @@ def verify_manifest(
         checks += [*check_table(table, facts), check_digest(table, facts, run), of_strategy]
         claims, claimed = _check_claims(manifest, strategy)
         found = find_embeddings(store, embeddings, run, facts, columns or Columns())
-        checks += [*claimed, *_check_rows(manifest, claims, found)]
+        checks += [*claimed, *_check_rows(manifest, claims, found, strategy)]
     return VerificationReport(store.absolute(manifest_uri), tuple(checks))
 
 
@@ -172,15 +173,22 @@ def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | N
     return claims, [
         passed(name, f"{picks}{given}{out}"),
         check_problem(claims),
-        check_ratio(claims),
+        check_ratio(claims, guarantee_of(strategy, manifest.facts)),
         check_factor(claims, guarantee_of(strategy, manifest.facts)),
         check_picked_distances(claims, manifest.distances, guarantee_of(strategy, manifest.facts)),
+        check_weight_sums(
+            manifest.store, manifest.run, manifest.table, claims, strategy, manifest.facts
+        ),
+        *check_budget(manifest.table, claims, manifest.run, manifest.facts),
         *check_included(claims, manifest.tile_ids, manifest.reasons, manifest.facts),
     ]
 
 
 def _check_rows(
-    manifest: _Manifest, claims: Claims | None, embeddings: Embeddings | None
+    manifest: _Manifest,
+    claims: Claims | None,
+    embeddings: Embeddings | None,
+    strategy: str | None,
 ) -> list[Check]:
     """Check what needs the embeddings."""
     if embeddings is None:
@@ -224,7 +232,7 @@ def _check_rows(
     return [
         *checks,
         check_radii(claims, squared),
-        check_witness(claims, witness, manifest.tile_ids, found),
+        check_witness(claims, witness, manifest.tile_ids, found, strategy),
         check_curve(claims, manifest.distances, greatest, picks),
         *order.checks,
         *check_outliers(
