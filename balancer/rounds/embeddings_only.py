@@ -30,7 +30,7 @@ from balancer.storage.tile_lists import read_numbers, read_tile_lists
 from balancer.types import FloatArray, IdArray, Manifest
 from balancer.version import __version__
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def sample_centroids(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the mean (D,) of an evenly spaced sample, and (num_cells, D) centred centroids of it.
 
-    Excluded rows, which may hold anything, are not sampled; one row at least is not excluded.
+    Excluded rows, which may hold anything, are not sampled; where all are, the mean is 0.
 
     Cost: O(SAMPLE * num_cells * D), a few milliseconds.
     """
@@ -29,6 +29,8 @@ def sample_centroids(
     else:
         kept = np.flatnonzero(~excluded)
         sample = points[kept[:: max(1, len(kept) // SAMPLE)][:SAMPLE]]
+    if len(sample) == 0:
+        return np.zeros(points.shape[1], np.float32), np.zeros((1, points.shape[1]), np.float32)
     sample = np.ascontiguousarray(sample, dtype=np.float32)
     if cosine:
         sample = l2_normalize(sample)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 OUT_OF_CORE: frozenset[Strategy] = frozenset({"farthest-point", "random"})
 """Strategies that select from a memory-mapped array without copying it."""
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 22
 
 
 class MappedPool:
