@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from balancer.distances import id_ranks
+from balancer.distances import id_ranks, l2_normalize
 from balancer.selection.bounds import DEFAULT, Options
 from balancer.selection.engine import LAST_RANK, LazyBounds
+from balancer.selection.filters import Filter
 from balancer.selection.pick_loop import Rows, Stop, pick_offered
 from balancer.types import FloatArray, IdArray
 
@@ -103,10 +104,12 @@ class ExchangeShard:
     """One shard's rows during a selection.
 
     Args:
-        points: (N, D) float32, validated, normalised if asked for.
+        points: (N, D) float32, validated; may be memory-mapped.
         ids: (N,) tile ids.
         capacity: picks there will be in all.
-        options: quality and exclusions.
+        options: metric, quality and exclusions; with `cosine` the picks of `apply` are normalised
+            already, and those of offers are.
+        filter: what catches rows up; None is the compiled one. Never changes an offer.
 
     Memory: 46 bytes per row beside the input.
     """
@@ -117,6 +120,8 @@ class ExchangeShard:
         ids: IdArray,
         capacity: int,
         options: Options = DEFAULT,
+        *,
+        filter: Filter | None = None,
     ) -> None:
         if len(ids) == 0:
             raise ValueError(
@@ -127,7 +132,8 @@ class ExchangeShard:
         ranks = np.empty(len(ids), np.int64)
         ranks[self._order] = np.arange(len(ids))
         self._weighted = options.weights is not None
-        self._bounds = LazyBounds(points, ranks, capacity, options)
+        self._cosine = options.cosine
+        self._bounds = LazyBounds(points, ranks, capacity, options, filter=filter)
 
     @property
     def num_applied(self) -> int:
@@ -161,9 +167,10 @@ class ExchangeShard:
         tied = np.flatnonzero(state.keys == held)
         held_id = str(self._ids[tied[state.ranks[tied].argmin()]])
         state.keys[best] = kept
+        vectors = state.points[best]
         return Offer(
             self._ids[best],
-            state.points[best],
+            l2_normalize(vectors) if self._cosine else vectors,
             kept,
             state.weights[best] if self._weighted else np.ones(len(best), np.float32),
             float(held),
