@@ -91,7 +91,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
     strategy: Annotated[
         str, typer.Option(help=f"{', '.join(get_args(Strategy))}.")
-    ] = "per-cluster",
+    ] = "hybrid-medoid",
     seed: Annotated[int, typer.Option(help="Decides first picks and clusters.")] = 0,
     within: Annotated[
         str, typer.Option(help="Inside a cluster: farthest-point, medoid, nearest, random.")

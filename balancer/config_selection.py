@@ -151,7 +151,8 @@ class SelectionConfig(Section):
 
     budget: Annotated[Number, Field(gt=0)]
     """A whole number of tiles, or a share of the archive when below 1."""
-    strategy: Strategy = "per-cluster"
+    strategy: Strategy = "hybrid-medoid"
+    """See `balancer.selection.STRATEGIES`; the default closed most of the gap to labels."""
     within: Within = "farthest-point"
     """Rule inside a cluster, for `per-cluster`."""
     global_share: Fraction = 0.25
@@ -210,7 +211,8 @@ class SelectionConfig(Section):
     def _check(self) -> SelectionConfig:
         if self.quotas != QuotasConfig() and self.strategy not in ("per-cluster", "hybrid"):
             raise ValueError(
-                f"quotas belong to the strategies per-cluster and hybrid; got {self.strategy}"
+                f"quotas belong to the strategies per-cluster and hybrid; got {self.strategy}. "
+                f"Set selection.strategy to one of them"
             )
         if self.budget >= 1 and self.budget != int(self.budget):
             raise ValueError(

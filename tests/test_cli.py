@@ -61,7 +61,7 @@ class TestSelect:
     def test_npy(self, call: Call, matrix: Path) -> None:
         out = matrix.with_name("manifest.parquet")
         assert call("select", matrix, "--budget", 20, "--seed", 7, "--out", out) == 0
-        assert call.out == f"20 rows picked by per-cluster: {out}\n"
+        assert call.out == f"20 rows picked by hybrid-medoid: {out}\n"
         manifest = pq.read_table(out)
         assert manifest.column_names == list(MANIFEST_COLUMNS)
         assert manifest["rank"].to_pylist() == list(range(20))
@@ -72,7 +72,7 @@ class TestSelect:
         facts = json.loads(manifest.schema.metadata[b"balancer"])
         assert facts["embeddings"] == str(matrix)
         assert (facts["seed"], facts["code_version"]) == (7, __version__)
-        assert facts["config"]["selection"]["strategy"] == "per-cluster"
+        assert facts["config"]["selection"]["strategy"] == "hybrid-medoid"
 
     @pytest.mark.parametrize("strategy", ["random", "farthest-point", "per-cluster", "hybrid"])
     def test_parquet(self, call: Call, tmp_path: Path, strategy: str) -> None:

@@ -133,8 +133,10 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if request.weights is not None:
         if weights is None:
             raise ConfigError(
-                "weights (--weights) need a per-cluster part; global_share is 1, so all picks are "
-                "global. Lower global_share, or leave weights out."
+                "weights (--weights) need a per-cluster part (global_share below 1) and, for "
+                f"hybrid-medoid, no included tiles; got {selection.strategy} with global_share "
+                f"{selection.global_share} and {picked.num_included} included. Use hybrid or "
+                "per-cluster, or leave weights out."
             )
         uri = store.absolute(request.weights)
         write_table(store, uri, weight_table(weights.ids, weights.cluster, weights.weight))

@@ -52,8 +52,8 @@ def write_weights(
     """
     if allocation is None:
         context.reporter.say(
-            f"no {WEIGHTS_NAME}: {context.config.selection.strategy} has no quotas, so tiles that "
-            f"were not picked have no weight"
+            f"no {WEIGHTS_NAME}: {context.config.selection.strategy} has no quotas (hybrid-medoid "
+            f"none with included tiles), so tiles that were not picked have no weight"
         )
         return []
     name = f"{context.round_name(round_index)}/{WEIGHTS}"
