@@ -22,6 +22,7 @@ from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.included import tile_rates
 from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.selection.strata import label_rows
 from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.types import (
@@ -167,7 +168,8 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
             f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
             f"Lower the budget or add rows."
         )
-    pool = ArrayPool(points, names, columns=found)
+    engine = EngineChoice.of(config)
+    pool = ArrayPool(points, names, columns=found, engine=engine)
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
@@ -175,7 +177,7 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
         fitter = fit_hierarchy if config.strategy == "hierarchical" else fit
         fitted = fitter(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids, found)
+        pool = ArrayPool(points, names, labels, fitted.centroids, found, engine)
     include = np.asarray(limits.include, dtype=np.str_)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted, include=include)
     settings = replace(settings, quality_column=quality_column)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from balancer.selection.device_engine import DeviceBounds, canonical_distances
-from balancer.selection.filters import Precision
+from balancer.selection.device_engine import DeviceBounds
+from balancer.selection.device_tensors import canonical_distances
+from balancer.selection.filter_errors import Precision
 from balancer.types import IntArray
 from tests.benchmarks.measuring import PAIRS, print_table, scaled
 from tests.benchmarks.selection_data import DIM, NUM_CLUSTERS
