@@ -263,6 +263,7 @@ def finalize_coreset(
             merged.sizes,
             merged.num_capped,
         )
+    engine = engine.on("cpu")
     run = farthest_point(
         merged.vectors,
         wanted,
@@ -309,6 +310,7 @@ def _pick_until(
     The run has a pick beyond the coreset, unless that is all rows: its distance is the radius.
     """
     first, num_rows = seeded_first(ids, seed), len(points)
+    engine = engine.on("cpu")
     most = min(limit + 1, num_rows)
     count = min(2 * num_picks + 1, most)
     while True:

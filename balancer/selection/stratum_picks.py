@@ -206,7 +206,7 @@ def pick_strata(
             plan.seed_of(grouped.strata[place]),
             None if quality is None else quality[rows],
             # Small strata would spend their time on the way to a device.
-            engine if len(rows) >= BIG_ROWS else ON_CPU,
+            engine.on("cpu") if len(rows) >= BIG_ROWS else ON_CPU,
         )
         picked[mine], distance[mine] = _pick_alone(
             points, ids, rows, np.flatnonzero(taken[rows]), run
