@@ -89,7 +89,10 @@ class PoolWorker(StratumSteps):
     ) -> list[tuple[int, T]]:
         """Return `local(rows, *arguments)` of each shard with rows, after its place among all."""
         return [
-            (place, local(ShardRows(ids, points, columns, shard.shard_id), *arguments))
+            (
+                place,
+                local(ShardRows(ids, points, columns, shard.shard_id, self._device), *arguments),
+            )
             for place, shard, (ids, points), columns in zip(
                 self._places, self._shards, self._rows, self._columns, strict=True
             )

@@ -138,7 +138,7 @@ class StratumSteps(PoolRows):
     ) -> CellSums:
         """Add up a stratum's rows here by the Voronoi cells of its picks."""
         ids, points = self._stratum(plan, key, stratum)
-        return cell_sums(points, ids, picks[1], picks[0], exponent)[0]
+        return cell_sums(points, ids, picks[1], picks[0], exponent, device=self._device)[0]
 
     def cell_nearest(
         self,
@@ -150,7 +150,7 @@ class StratumSteps(PoolRows):
     ) -> Nearest:
         """Return a stratum's rows here that are nearest to the means of the Voronoi cells."""
         ids, points = self._stratum(plan, key, stratum)
-        cells = voronoi_cells(points, ids, picks[1], picks[0])
+        cells = voronoi_cells(points, ids, picks[1], picks[0], device=self._device)
         return cell_nearest(points, ids, cells, means)
 
     def _stratum_labels(self, plan: PickPlan, key: str) -> IntArray:

@@ -12,20 +12,26 @@ import pytest
 import ray
 
 from balancer.clustering import assignment
+from balancer.clustering.members import local_members
+from balancer.clustering.parallel_seeding import local_candidates
 from balancer.config import SelectionConfig, Strategy
 from balancer.seeding import derive_seed
 from balancer.selection.arrays import prepare
 from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import farthest_point
+from balancer.selection.medoid_refinement import cell_labels
+from balancer.selection.outliers import local_outliers
 from balancer.selection.settings import Settings
 from balancer.selection.shard_bounds import ON_CPU, EngineChoice
+from balancer.selection.strata import cluster_strata
 from balancer.selection.strategies import run_strategy
+from balancer.selection.stratum_picks import PickPlan
 from balancer.stages import pool as pool_module
 from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_messages import Behind, Compute
 from balancer.stages.pool_worker import PoolWorker
 from balancer.storage.filesystem import Store
-from balancer.types import EmbeddingShard
+from balancer.types import EmbeddingShard, FloatArray
 from tests.stages.test_pool import (
     BUDGET,
     IDS,
@@ -154,30 +160,46 @@ def test_the_pool_gives_its_workers_a_device(monkeypatch: pytest.MonkeyPatch, gp
     assert {compute.num_threads for compute in given} == ({2} if gpus else {1})
 
 
-def test_strata_are_labelled_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The assignment behind per-cluster picks runs where the worker's k-means does."""
+def test_every_assignment_runs_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strata, Voronoi cells, and the local steps of `map_shards`, on each of two shards."""
     asked: list[str] = []
 
     def choose(device: str) -> assignment.Engine:
         asked.append(device)
-        return "torch"
+        return "compiled" if device == "cpu" else "torch"
 
     monkeypatch.setattr(assignment, "choose_engine", choose)
     monkeypatch.setattr(assignment, "SMALL", 0)
-    worker = PoolWorker(
-        Store(), write_shards(tmp_path, 2), normalize=True, compute=Compute("cpu:0")
-    )
-    plan: Any = _plan(worker._points[:6].copy())
-    labels = worker._stratum_labels(plan, "key")
-    assert asked == ["cpu:0", "cpu:0"]
-    assert labels.tolist() == assignment.assign(worker._points, plan.centroids)[0].tolist()
+    shards = write_shards(tmp_path, 2)
+    found = []
+    for device in ("cpu", "cpu:0"):
+        asked.clear()
+        worker = PoolWorker(Store(), shards, normalize=True, compute=Compute(device))
+        centroids, ids = worker._points[:6].copy(), worker._ids[:6]
+        plan, wanted = _plan(centroids), np.full(6, 3)
+        members = worker.map_shards(local_members, (centroids, wanted, "nearest", 0))
+        joined = worker.map_shards(local_candidates, (centroids, 1e-3, 0))
+        far = worker.map_shards(local_outliers, (ids, centroids, 5, None))
+        cells = worker.map_shards(cell_labels, (ids, centroids))
+        sums = worker.cell_sums(plan, "key", 0, (ids, centroids), 20)
+        found.append(
+            [
+                worker._stratum_labels(plan, "key").tolist(),
+                [part.ids.tolist() for _, part in members],
+                [part.tolist() for _, (part, _) in joined],
+                [part.ids.tolist() for _, part in far],
+                [part.tolist() for _, part in cells],
+                sums.sums.tolist(),
+            ]
+        )
+        assert len(asked) == 5 * 2 + 1
+        assert set(asked) == {device}
+    assert found[0] == found[1]
 
 
-def _plan(centroids: Any) -> Any:  # noqa: ANN401 - arrays
-    from balancer.selection.strata import cluster_strata
-    from balancer.selection.stratum_picks import PickPlan
-
-    sizes = np.full(len(centroids), 50)
-    return PickPlan(
-        cluster_strata(sizes), np.ones(len(centroids), np.int64), "random", 0, centroids
-    )
+def _plan(centroids: FloatArray) -> PickPlan:
+    count = len(centroids)
+    strata = cluster_strata(np.full(count, 50))
+    return PickPlan(strata, np.ones(count, np.int64), "random", 0, centroids)
