@@ -14,6 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from balancer.distances import l2_normalize
 from balancer.selection.blas_threads import single_blas
 from balancer.selection.bounds import (
     DEFAULT,
@@ -158,7 +159,8 @@ class LazyBounds:
         held_row = int(tied[state.ranks[tied].argmin()])
         state.keys[best] = kept
         weights = np.broadcast_to(state.weights, len(state.keys))[best]
-        rows = Rows(state.points[best], kept, state.ranks[best], weights, best)
+        vectors = l2_normalize(state.points[best]) if state.cosine else state.points[best]
+        rows = Rows(vectors, kept, state.ranks[best], weights, best)
         return rows, float(held), held_row
 
     def refresh(self, count: int) -> tuple[IntArray, np.float32]:

@@ -104,11 +104,12 @@ class ExchangeShard:
     """One shard's rows during a selection.
 
     Args:
-        points: (N, D) float32, validated, normalised if asked for.
+        points: (N, D) float32, validated; may be memory-mapped.
         ids: (N,) tile ids.
         capacity: picks there will be in all.
-        options: quality and exclusions.
-        engine: what keeps the bounds; never changes a pick.
+        options: metric, quality and exclusions; with `cosine` the picks of `apply` are normalised
+            already, and those of offers are.
+        engine: what keeps the bounds; never changes an offer.
 
     Raises:
         ConfigError: a device or filter that cannot be used here.

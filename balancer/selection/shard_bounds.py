@@ -13,9 +13,9 @@ from balancer.config import SelectionConfig
 from balancer.errors import ConfigError
 from balancer.selection.bounds import DEFAULT, Options
 from balancer.selection.engine import LazyBounds
+from balancer.selection.farthest_point import on_device
 from balancer.selection.filters import BLAS, FASTEST, fastest_filter, new_filter
 from balancer.selection.pick_loop import Rows
-from balancer.selection.torch_device import require_device
 from balancer.types import FloatArray, IntArray
 
 AUTO, CPU = "auto", "cpu"
@@ -81,10 +81,10 @@ class EngineChoice:
         """Return the bounds of rows that have seen no pick.
 
         Args:
-            points: (N, D) float32, validated, normalised if asked for; N >= 1.
+            points: (N, D) float32, validated; N >= 1.
             ranks: (N,) int64 order of the ids, for ties.
             capacity: picks there will be in all.
-            options: quality and exclusions.
+            options: metric, quality and exclusions; excluded rows may hold anything.
 
         Raises:
             ConfigError: a device or filter that cannot be used here, or both.
@@ -106,11 +106,7 @@ class EngineChoice:
                 f"A filter is for the CPU, because a device has its own; got the filter "
                 f"{self.filter!r} and the device {self.device!r}. Leave one of them out."
             )
-        require_device(self.device)
-        # Here, so that selecting on a CPU does not load torch.
-        from balancer.selection.device_engine import DeviceBounds
-
-        return DeviceBounds(points, ranks, capacity, options, device=self.device)
+        return on_device(points, ranks, capacity, options, self.device)
 
 
 ON_CPU = EngineChoice(CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import get_args
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from balancer.config import SelectionConfig
 from balancer.config_selection import FilterName
+from balancer.distances import l2_normalize
 from balancer.errors import ConfigError
-from balancer.selection import select, shard_bounds
+from balancer.selection import select
 from balancer.selection.bounds import Options
 from balancer.selection.coresets import finalize_coreset, local_coreset, merge_coresets
 from balancer.selection.exchange import ExchangeShard, Offer, Picks
@@ -144,6 +146,36 @@ def test_one_row_is_offered_with_its_quality() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: f"{e.device}-{e.filter}")
+def test_excluded_rows_may_hold_anything(engine: EngineChoice) -> None:
+    points = rows_of_kind("gaussian", 3, 120, 4)
+    excluded = np.arange(120) % 5 == 1
+    points[excluded] = np.nan
+    ids = row_ids(120)
+    plain = farthest_point(
+        points, 60, first=0, ids=ids, excluded=excluded, metric="cosine", engine="plain"
+    )
+    shard = ExchangeShard(points, ids, 61, Options(cosine=True, excluded=excluded), engine)
+
+    def ask(new: IdArray, vectors: FloatArray, room: int) -> list[Offer]:
+        shard.apply(new, vectors)
+        return [shard.offer(room)]
+
+    shard.apply(ids[:1], l2_normalize(points[:1]))
+    found = run_farthest(ask, 59, dim=4, room=7)
+    assert found.picks.ids.tolist() == ids[plain.indices[1:]].tolist()
+    nothing = ExchangeShard(
+        points[excluded],
+        ids[excluded],
+        2,
+        Options(cosine=True, excluded=excluded[excluded]),
+        engine,
+    )
+    nothing.apply(ids[:1], l2_normalize(points[:1]))
+    offer = nothing.offer(3)
+    assert (len(offer.ids), offer.held_key) == (0, -1)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: f"{e.device}-{e.filter}")
 def test_coresets_are_the_same(engine: EngineChoice) -> None:
     points, ids = rows_of_kind("gaussian", 1, 300, 5), row_ids(300)
     found = []
@@ -170,7 +202,8 @@ def test_the_library_call_takes_the_choice(strategy: str, monkeypatch: pytest.Mo
 
 def test_the_device_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(shard_bounds, "require_device", asked.append)
+    module = importlib.import_module("balancer.selection.farthest_point")
+    monkeypatch.setattr(module, "require_device", asked.append)
     config = SelectionConfig(budget=5, strategy="farthest-point", device="cpu:0")
     select(rows_of_kind("gaussian", 2, 40, 6), config)
     assert asked
