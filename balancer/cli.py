@@ -17,6 +17,7 @@ from rich.table import Table
 
 from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
+from balancer.config_selection import FilterName
 from balancer.errors import (
     BalancerError,
     ConfigError,
@@ -114,6 +115,13 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     num_outliers: Annotated[
         int, typer.Option(help="For farthest-point: leave out so many of the farthest rows.")
     ] = 0,
+    device: Annotated[
+        str, typer.Option(help="For farthest-point's rows and bounds: cpu, or cuda.")
+    ] = "auto",
+    filter_name: Annotated[
+        str,
+        typer.Option("--filter", help=f"What spares the CPU: {', '.join(get_args(FilterName))}."),
+    ] = "blas",
     num_clusters: Annotated[int | None, typer.Option(help="From the budget when absent.")] = None,
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
@@ -140,6 +148,8 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
             "exclude": exclude,
             "quality_column": quality_column,
             "num_outliers": num_outliers,
+            "device": device,
+            "filter": filter_name,
         },
         num_clusters=num_clusters,
         seed=seed,

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from balancer.config_fields import Fraction, Number, PositiveInt, Section, Triple, Uri
 from balancer.config_pruning import PruningConfig
 from balancer.config_selection import (
+    ENGINE_KEYS,
     AxisRule,
     ClusteringConfig,
     QuotasConfig,
@@ -67,6 +68,7 @@ UNFINGERPRINTED: dict[str, Any] = {
     "storage": True,
     "archive": {"max_bad_fraction"},
     "embedding": {"num_workers"},
+    "selection": ENGINE_KEYS,
     "training": {"checkpoint_every"},
 }
 """Keys that no result depends on: they may change when a run is continued."""

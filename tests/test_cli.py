@@ -109,6 +109,24 @@ class TestSelect:
             assert call("select", matrix, "--budget", 20, "--out", out) == 0
         assert one.read_bytes() == other.read_bytes()
 
+    def test_the_engine_changes_no_byte(self, call: Call, matrix: Path) -> None:
+        written = []
+        for options in ((), ("--filter", "torch"), ("--device", "cpu:0")):
+            out = matrix.with_name("out.parquet")
+            arguments = ("select", matrix, "--budget", 20, "--strategy", "farthest-point")
+            assert call(*arguments, "--out", out, *options) == 0
+            written.append(out.read_bytes())
+        assert written == written[:1] * 3
+
+    def test_an_engine_that_is_not_there(self, call: Call, matrix: Path) -> None:
+        arguments = ("select", matrix, "--budget", 20, "--out", matrix.with_name("o.parquet"))
+        assert call(*arguments, "--filter", "knn") == 2
+        assert "filter: Input should be 'blas', 'fastest', 'torch'" in call.err
+        assert call(*arguments, "--device", "tpu") == 2
+        assert "device: String should match pattern" in call.err
+        assert call(*arguments, "--device", "cuda", "--filter", "faiss") == 2
+        assert "filter must be blas on the device cuda" in call.err
+
     @pytest.mark.s3
     def test_object_store(self, call: Call, s3_bucket: str, matrix: Path) -> None:
         store = Store()

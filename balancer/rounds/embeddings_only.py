@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.config_file import describe_fields
+from balancer.config_selection import ENGINE_KEYS
 from balancer.errors import ConfigError, DataError
 from balancer.selection.arrays import row_numbers, select_weighted
 from balancer.selection.constraints import Constraints
@@ -111,7 +112,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         raise DataError(f"{request.uri}: {message}") from error
     footer = {
         "config": {
-            "selection": selection.model_dump(mode="json"),
+            "selection": selection.model_dump(mode="json", exclude=ENGINE_KEYS),
             "clustering": clustering.model_dump(mode="json"),
             "normalize": request.normalize,
         },

@@ -23,6 +23,7 @@ from balancer.selection.included import tile_rates
 from balancer.selection.mapped_pool import OUT_OF_CORE, MappedPool
 from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.selection.strata import label_rows
 from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.types import (
@@ -173,7 +174,8 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
     found, quality_column = _all_columns(config, columns, limits, len(kept))
     found = {name: values[kept] for name, values in found.items()}
     budget = _budget(config, len(points))
-    pool = ArrayPool(points, names, columns=found)
+    engine = EngineChoice.of(config)
+    pool = ArrayPool(points, names, columns=found, engine=engine)
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
@@ -181,7 +183,7 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
         fitter = fit_hierarchy if config.strategy == "hierarchical" else fit
         fitted = fitter(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids, found)
+        pool = ArrayPool(points, names, labels, fitted.centroids, found, engine)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted, include=include)
     settings = replace(settings, quality_column=quality_column)
     picked = run_strategy(config.strategy, pool, budget, settings)
@@ -221,7 +223,9 @@ def _mapped_pool(
     require_finite(points, names, nonzero=normalize, ignored=ignored)
     found, quality_column = _all_columns(config, columns, constraints, len(names))
     kept = np.ones(len(names), np.bool_) if kept is None else kept
-    return MappedPool(points, names, kept, normalize=normalize, columns=found), quality_column
+    engine = EngineChoice.of(config)
+    pool = MappedPool(points, names, kept, normalize=normalize, columns=found, engine=engine)
+    return pool, quality_column
 
 
 def _columns(

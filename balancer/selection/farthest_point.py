@@ -223,7 +223,9 @@ def on_device(
 
     rows = points
     if options.excluded is not None:  # they may hold anything, which sums would spread
-        rows = np.where(options.excluded[:, None], points[~options.excluded][0], points)
+        kept = np.flatnonzero(~options.excluded)[:1]
+        filler = points[kept[0]] if len(kept) else np.ones(points.shape[1], np.float32)
+        rows = np.where(options.excluded[:, None], filler, points)
     rows = l2_normalize(rows) if options.cosine else rows
     return DeviceBounds(rows, ranks, capacity, options, device=device)
 

@@ -21,6 +21,7 @@ from balancer.selection.coresets import CoresetPicks
 from balancer.selection.exchange import ExchangeShard, Offer, Picks
 from balancer.selection.pool import ROOM, FarthestRun, rows_of, run_farthest
 from balancer.selection.quality import Quality, squared_weights
+from balancer.selection.shard_bounds import ON_CPU, EngineChoice
 from balancer.selection.stratum_picks import StratumPicks
 from balancer.selection.uniform import lowest_hashes
 from balancer.types import BoolArray, FloatArray, IdArray, IntArray, ShardRows, Strata
@@ -41,8 +42,10 @@ class MappedPool:
         kept: (N,) rows that there are; the others may hold anything and are never looked at.
         normalize: L2-normalise rows as they are read.
         columns: (N,) metadata values by name, for `map_shards`.
+        engine: what keeps the bounds of farthest-point; its `auto` is the CPU.
 
-    Memory: 50 bytes per row while farthest-point runs, and `BLOCK_BYTES`.
+    Memory: 50 bytes per row while farthest-point runs, and `BLOCK_BYTES`. A device holds all rows,
+        and normalising them for it copies them.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class MappedPool:
         *,
         normalize: bool,
         columns: Mapping[str, NDArray[Any]] | None = None,
+        engine: EngineChoice = ON_CPU,
     ) -> None:
+        self._engine = engine.on("cpu")
         self._points = points
         self._ids = ids
         self._kept = kept
@@ -86,7 +91,7 @@ class MappedPool:
             excluded=None if self._kept.all() else ~self._kept,
         )
         capacity = len(given.ids) + num_picks
-        shard = ExchangeShard(self._points, self._ids, capacity, options)
+        shard = ExchangeShard(self._points, self._ids, capacity, options, self._engine)
         shard.apply(given.ids, given.vectors)
 
         def ask(ids: IdArray, vectors: FloatArray, room: int) -> list[Offer]:

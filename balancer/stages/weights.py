@@ -88,7 +88,7 @@ def write_shard_weights(
     """
     if rows.name in done:
         return None
-    clusters, _ = assign(rows.points, centroids)
+    clusters, _ = assign(rows.points, centroids, device=rows.device)
     labels = label_rows(rows, clusters, allocation.strata)
     table = weight_table(rows.ids, clusters, tile_rates(rows.ids, labels, allocation))
     stage, attempt = ledger.stage(name), new_attempt()

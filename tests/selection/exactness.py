@@ -15,10 +15,10 @@ from balancer.selection.bounds import Options
 from balancer.selection.device_engine import DeviceBounds
 from balancer.selection.exchange import ExchangeShard, Offer, nothing_to_offer
 from balancer.selection.farthest_point import FarthestPoints, farthest_point, row_ids
-from balancer.selection.filters import new_filter
 from balancer.selection.outliers import local_outliers, merge_outliers
 from balancer.selection.pool import run_farthest
 from balancer.selection.quality import Quality
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.types import BoolArray, DoubleArray, FloatArray, IdArray, IntArray, ShardRows
 from tests.selection.test_engine import KINDS, SCALES, make_points
 
@@ -259,7 +259,7 @@ class _Shards:
                 None if weights is None else weights[rows],
                 None if case.excluded is None else case.excluded[rows],
             ),
-            filter=new_filter(case.values["filter"]),
+            engine=EngineChoice("cpu", case.values["filter"]),
         )
         for ids, vectors in self._known:
             shard.apply(ids, vectors)
