@@ -288,7 +288,9 @@ def _facts(config: ComparisonConfig, cases: Sequence[_Case]) -> dict[str, Any]:
         },
         "pools": config.pools,
         "seeds": config.seeds,
-        "arms": [arm.label for arm in config.arms()],
+        "arms": [
+            {"label": arm.label, "level": arm.level, **arm.settings} for arm in config.arms()
+        ],
         "head": config.head.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
     }

@@ -109,6 +109,14 @@ class Canvas:
         if y:
             self.axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
+    def png(self) -> bytes:
+        """Draw the figure as a PNG of 160 dots per inch, for documents that cannot hold SVG."""
+        buffer = io.BytesIO()
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            self.figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+        return buffer.getvalue()
+
     def picture(self, alt: str) -> Picture:
         """Draw the figure as an SVG data URI; the same figure always gives the same bytes."""
         buffer = io.BytesIO()

@@ -1,0 +1,422 @@
+"""The figures of a labeled comparison, under the numbers of the papers they repeat.
+
+Numbers without a prefix are those of Panigrahi and Zhu, "Comparing Importance Sampling Based
+Methods for Mitigating the Effect of Class Imbalance", second version; `v1` those of the first. `P`
+are those of Patel et al., "Scalable Data Balancing for Unlabeled Satellite Imagery". Where the data
+set or the encoder is another than the paper's, the title says which. Error bars are 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from balancer.report.comparison_content import (
+    ALL,
+    CLASS,
+    EQUAL_EPOCHS,
+    PLAIN,
+    ComparisonContent,
+    Interval,
+    SummaryRow,
+)
+from balancer.report.style import (
+    ARCHIVE,
+    COMPARED,
+    CYCLE,
+    INK,
+    MARKERS,
+    MUTED,
+    SELECTED,
+    Canvas,
+    Picture,
+    safe_text,
+    shorten,
+)
+
+ACCURACY, RECALL = "accuracy", "recall"
+_PUBLISHED = {
+    "planet": {"CLIP": "a", "ResNet-18": "b"},
+    "ade20k": {"CLIP": "", "ResNet-18": ""},
+}
+"""Which letter an encoder's figure has in the paper."""
+_NUMBERS = {
+    "planet": {"counts": "1", "under": "7a", "over": "7b", "low": "9", "rest": "10",
+               "sampled low": "13", "sampled rest": "14"},
+    "ade20k": {"counts": "4", "low": "11", "rest": "12", "sampled low": "v1 12a",
+               "sampled rest": "v1 12b"},
+}  # fmt: skip
+_ROLES = {
+    "counts": "class frequencies",
+    "under": "class frequencies after undersampling",
+    "over": "class frequencies after oversampling",
+    "low": "low-frequency classes under reweighting",
+    "rest": "remaining classes under reweighting",
+    "sampled low": "low-frequency classes under resampling",
+    "sampled rest": "remaining classes under resampling",
+}
+_TITLES = {
+    ACCURACY: "accuracy as published",
+    RECALL: "recall",
+    "average_precision": "average precision",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFigure:
+    """A figure as files.
+
+    Attributes:
+        slug: of the file names.
+        title: with the paper's number.
+        section: of the page.
+        picture: SVG with its text alternative.
+        png: the same.
+    """
+
+    slug: str
+    title: str
+    section: str
+    picture: Picture
+    png: bytes
+
+    @property
+    def svg(self) -> bytes:
+        """Bytes of the SVG file."""
+        return base64.b64decode(self.picture.uri.partition(",")[2])
+
+
+def draw_comparison(content: ComparisonContent) -> list[ComparisonFigure]:
+    """Draw every figure that the comparison's arms allow; the same content, the same bytes."""
+    figures = list(_frequencies(content))
+    for encoder in content.facts["encoders"]:
+        for role, low in (("low", True), ("rest", False)):
+            figures += _by_class(content, encoder, role, low, _reweighted)
+            figures += _by_class(content, encoder, f"sampled {role}", low, _resampled)
+        figures += _curves(content, encoder)
+    figures += _subset_bars(content)
+    figures += _overviews(content)
+    return figures
+
+
+def figure_title(content: ComparisonContent, role: str, encoder: str | None = None) -> str:
+    """Return the title with the paper's number, and whether data and encoder are the paper's."""
+    kind = content.facts["kind"]
+    numbers = _NUMBERS.get(kind) or _NUMBERS["planet"]
+    number = numbers.get(role, "")
+    if not number:
+        return f"{_ROLES[role].capitalize()}, {content.dataset}"
+    letter = _PUBLISHED.get(kind, {}).get(encoder or "", None)
+    same = kind in _NUMBERS and not content.facts["synthetic"]
+    if number.startswith("v1") or encoder is None:
+        letter = "" if same else None
+    suffix = letter if letter is not None and same else ""
+    manner = "Figure" if same and letter is not None else "In the manner of Figure"
+    who = f", {encoder}" if encoder else ""
+    return f"{manner} {number}{suffix}: {_ROLES[role]}, {content.dataset}{who}"
+
+
+def _frequencies(content: ComparisonContent) -> Iterator[ComparisonFigure]:
+    names = content.classes()
+    counts = content.facts["class_counts"]
+    low = set(content.facts["low_classes"])
+    title = figure_title(content, "counts")
+    values = [Interval(float(counts[name]), math.nan, math.nan) for name in names]
+    yield _bars(title, _slug(content, "counts"), "Data", names, values, low)
+    for role, strategy in (("under", "undersample"), ("over", "oversample")):
+        rows = list(
+            content.select(
+                strategy=strategy, scope=CLASS, score="train_count", updates=EQUAL_EPOCHS,
+                loss=PLAIN, decision=content.decision,
+            )
+        )  # fmt: skip
+        arms = dict.fromkeys(row.arm for row in rows)
+        encoder = next(iter(content.facts["encoders"]))
+        for arm in arms:
+            found = {r.name: r.value for r in rows if r.arm == arm and r.encoder == encoder}
+            yield _bars(
+                f"{figure_title(content, role)} ({arm}, training part)",
+                f"{_slug(content, role)}_{_plain(arm)}",
+                "Data",
+                names,
+                [found[name] for name in names],
+                low,
+            )
+
+
+def _bars(
+    title: str,
+    slug: str,
+    section: str,
+    names: Sequence[str],
+    values: Sequence[Interval],
+    low: set[str],
+) -> ComparisonFigure:
+    canvas = Canvas(title, width=6.4, height=1.4 + 0.24 * len(names))
+    place = range(len(names))
+    means = [value.mean for value in values]
+    for rare, label, color in ((False, "class", ARCHIVE), (True, "low-frequency class", SELECTED)):
+        mine = [i for i in place if (names[i] in low) == rare]
+        if mine:
+            canvas.axes.barh(mine, [means[i] for i in mine], 0.75, color=color, label=label)
+    spans = [i for i in place if math.isfinite(values[i].low)]
+    canvas.axes.errorbar(
+        [means[i] for i in spans], spans, xerr=_errors([values[i] for i in spans]), fmt="none",
+        ecolor=INK, capsize=2, linewidth=1,
+    )  # fmt: skip
+    top = max(means, default=1.0)
+    for i in place:
+        canvas.axes.text(means[i] + 0.01 * top, i, f" {means[i]:,.0f}", va="center", fontsize=7.5)
+    canvas.axes.set_yticks(list(place), [safe_text(shorten(name, 24)) for name in names])
+    canvas.axes.invert_yaxis()
+    canvas.axes.set_xlim(0, 1.14 * top)
+    canvas.axes.grid(visible=False, axis="y")
+    canvas.label("images", "class")
+    canvas.legend_below(2)
+    alt = f"Bar chart of {len(names)} classes, from {max(means):,.0f} to {min(means):,.0f} images."
+    return ComparisonFigure(slug, title, section, canvas.picture(alt), canvas.png())
+
+
+Chooser = Callable[[ComparisonContent, SummaryRow], bool]
+
+
+def _reweighted(content: ComparisonContent, row: SummaryRow) -> bool:
+    del content
+    return row.strategy == "baseline" or (
+        row.strategy == "reweight" and "as_published" not in row.arm
+    )
+
+
+def _resampled(content: ComparisonContent, row: SummaryRow) -> bool:
+    del content
+    return row.strategy in ("baseline", "undersample", "oversample")
+
+
+def _by_class(
+    content: ComparisonContent, encoder: str, role: str, low: bool, chosen: Chooser
+) -> Iterator[ComparisonFigure]:
+    """Draw accuracy as published, and recall, of some classes for some arms."""
+    names = content.classes(low=low, ascending=role == "sampled rest")
+    for score, updates in (
+        (ACCURACY, EQUAL_EPOCHS),
+        (RECALL, EQUAL_EPOCHS),
+        (RECALL, "equal-updates"),
+    ):
+        rows = [
+            row
+            for row in content.select(
+                encoder=encoder, scope=CLASS, score=score, updates=updates, loss=PLAIN,
+                decision="thresholds",
+            )
+            if chosen(content, row)
+        ]  # fmt: skip
+        arms = list(dict.fromkeys(row.arm for row in rows))
+        if len(arms) < 2 or not names:
+            continue
+        suffix = "" if score == ACCURACY else f": {_TITLES[score]}, {updates.replace('-', ' ')}"
+        title = figure_title(content, role, encoder) + suffix
+        canvas = Canvas(title, width=max(5.2, 1.6 + 0.62 * len(names)), height=3.7)
+        found = {(row.arm, row.name): row.value for row in rows}
+        step = 0.8 / len(arms)
+        for number, arm in enumerate(arms):
+            values = [found[arm, name] for name in names]
+            canvas.axes.errorbar(
+                [i - 0.4 + step * (number + 0.5) for i in range(len(names))],
+                [value.mean for value in values],
+                yerr=_errors(values),
+                fmt=MARKERS[number % len(MARKERS)],
+                color=CYCLE[number % len(CYCLE)],
+                markersize=4,
+                linewidth=1,
+                capsize=2,
+                label=safe_text(arm),
+            )
+        canvas.axes.set_xticks(
+            range(len(names)), [safe_text(shorten(name, 18)) for name in names],
+            rotation=35, ha="right",
+        )  # fmt: skip
+        canvas.axes.grid(visible=False, axis="x")
+        order = "ascending" if role == "sampled rest" else "descending"
+        canvas.label(f"class, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
+        canvas.legend_below(4)
+        alt = f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
+        slug = f"{_slug(content, role)}_{_plain(encoder)}_{score}_{updates}"
+        yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
+
+
+def _curves(content: ComparisonContent, encoder: str) -> Iterator[ComparisonFigure]:
+    """Draw score and class-size deviation against the number of training images."""
+    main = str(content.facts["main_score"])
+    wanted = {"P5": (main, f"{main.replace('_', ' ')} (0 to 1)"),
+              "P6": ("class_std", "standard deviation of class sizes (images)")}  # fmt: skip
+    for number, (score, label) in wanted.items():
+        for updates in dict.fromkeys(row.updates for row in content.rows):
+            if number == "P6" and updates != EQUAL_EPOCHS:
+                continue
+            rows = list(
+                content.select(
+                    encoder=encoder, scope=ALL, score=score, updates=updates, loss=PLAIN,
+                    decision=content.decision,
+                )
+            )  # fmt: skip
+            sizes = {
+                row.arm: row.value.mean
+                for row in content.select(
+                    encoder=encoder, scope=ALL, score="num_distinct", updates=updates, loss=PLAIN,
+                    decision=content.decision,
+                )
+            }  # fmt: skip
+            lines = {
+                name: sorted(
+                    (row for row in rows if _line(row) == name), key=lambda row: sizes[row.arm]
+                )
+                for name in dict.fromkeys(map(_line, rows))
+                if name
+            }
+            if len(lines.get("random", [])) < 2:
+                continue
+            figure = number.replace("P", "Patel Figure ")
+            title = (
+                f"In the manner of {figure}: {label.partition(' (')[0]} against size, "
+                f"{content.dataset}, {encoder}, {updates.replace('-', ' ')}"
+            )
+            canvas = Canvas(title, width=6.0, height=4.0)
+            for place, (name, points) in enumerate(lines.items()):
+                values = [row.value for row in points]
+                canvas.axes.errorbar(
+                    [sizes[row.arm] for row in points],
+                    [value.mean for value in values],
+                    yerr=_errors(values),
+                    marker=MARKERS[place % len(MARKERS)],
+                    color=COMPARED if name == "random" else CYCLE[place % len(CYCLE)],
+                    markersize=4.5,
+                    linewidth=1.4 if len(points) > 1 else 0,
+                    elinewidth=1,
+                    capsize=2,
+                    label=safe_text(name),
+                )
+            canvas.label("training images (different ones)", label)
+            canvas.legend_below(3)
+            alt = f"{label} against training images for {len(lines)} ways of picking them."
+            slug = f"patel_{number[1:]}_{_plain(encoder)}_{updates}"
+            yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
+
+
+def _line(row: SummaryRow) -> str:
+    """Return which curve an arm is a point of; empty for none."""
+    if row.strategy in ("random", "diverse", "undersample", "diverse_per_class", "baseline"):
+        words = [word for word in row.arm.split() if "=" not in word]
+        return " ".join(words)
+    return ""
+
+
+def _subset_bars(content: ComparisonContent) -> Iterator[ComparisonFigure]:
+    """Draw the class sizes of the random and the diverse set of one size (Patel Figure 7)."""
+    names = content.classes()
+    for encoder in content.facts["encoders"]:
+        rows = [
+            row
+            for row in content.select(
+                encoder=encoder, scope=CLASS, score="train_count", updates=EQUAL_EPOCHS, loss=PLAIN,
+                decision=content.decision,
+            )
+            if row.strategy in ("random", "diverse", "undersample") and "size=" not in row.arm
+        ]  # fmt: skip
+        arms = list(dict.fromkeys(row.arm for row in rows))[:4]
+        if len(arms) < 2:
+            continue
+        title = f"In the manner of Patel Figure 7: class sizes of subsets, {content.dataset}, {encoder}"
+        canvas = Canvas(title, width=6.4, height=1.6 + 0.36 * len(names))
+        found = {(row.arm, row.name): row.value for row in rows}
+        height = 0.82 / len(arms)
+        for number, arm in enumerate(arms):
+            values = [found[arm, name] for name in names]
+            canvas.axes.barh(
+                [i - 0.41 + height * (number + 0.5) for i in range(len(names))],
+                [value.mean for value in values],
+                height,
+                xerr=_errors(values),
+                color=CYCLE[number],
+                error_kw={"linewidth": 0.8, "capsize": 1.5, "ecolor": INK},
+                label=safe_text(arm),
+            )
+        canvas.axes.set_yticks(
+            range(len(names)), [safe_text(shorten(name, 24)) for name in names]
+        )  # fmt: skip
+        canvas.axes.invert_yaxis()
+        canvas.axes.grid(visible=False, axis="y")
+        canvas.label("images (mean over pools and seeds)", "class")
+        canvas.legend_below(2)
+        alt = f"Class sizes of {len(arms)} subsets of one size."
+        slug = f"patel_7_{_plain(encoder)}"
+        yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
+
+
+def _overviews(content: ComparisonContent) -> Iterator[ComparisonFigure]:
+    """Draw every arm's difference to the baseline, one figure per encoder."""
+    for encoder in content.facts["encoders"]:
+        rows = [
+            row
+            for row in content.facts["overall"]
+            if row["encoder"] == encoder
+            and row["score"] == content.facts["main_score"]
+            and row["loss"] == PLAIN
+            and row["arm"] != "baseline"
+        ]
+        if not rows:
+            continue
+        arms = list(dict.fromkeys(row["arm"] for row in rows))
+        kinds = list(dict.fromkeys(row["updates"] for row in rows))
+        name = str(content.facts["main_score"]).replace("_", " ")
+        title = f"{name.capitalize()} over the baseline, {content.dataset}, {encoder}"
+        canvas = Canvas(title, width=6.6, height=1.5 + 0.3 * len(arms))
+        for number, updates in enumerate(kinds):
+            found = {row["arm"]: row for row in rows if row["updates"] == updates}
+            values = [
+                Interval(found[a]["difference"], found[a]["low"], found[a]["high"]) for a in arms
+            ]
+            canvas.axes.errorbar(
+                [100 * value.mean for value in values],
+                [i + 0.22 * (number - (len(kinds) - 1) / 2) for i in range(len(arms))],
+                xerr=_errors(values, 100),
+                fmt=MARKERS[number],
+                color=CYCLE[number],
+                markersize=4,
+                linewidth=1,
+                capsize=2,
+                label=updates.replace("-", " "),
+            )
+        canvas.axes.axvline(0, color=MUTED, linewidth=1)
+        canvas.axes.set_yticks(range(len(arms)), [safe_text(shorten(arm, 40)) for arm in arms])
+        canvas.axes.invert_yaxis()
+        canvas.label("difference to the baseline (points), 95 % interval", "")
+        canvas.legend_below(2)
+        alt = f"Differences of {len(arms)} arms to the baseline with 95 % intervals."
+        slug = f"overview_{_plain(encoder)}"
+        yield ComparisonFigure(slug, title, "Overview", canvas.picture(alt), canvas.png())
+
+
+def _errors(values: Sequence[Interval], scale: float = 1.0) -> list[list[float]]:
+    """Return distances to both ends; 0 where there is no interval."""
+    down = [value.mean - value.low for value in values]
+    up = [value.high - value.mean for value in values]
+    return [
+        [scale * max(0.0, x) if math.isfinite(x) else 0.0 for x in side] for side in (down, up)
+    ]
+
+
+def _slug(content: ComparisonContent, role: str) -> str:
+    kind = content.facts["kind"]
+    number = (_NUMBERS.get(kind) or _NUMBERS["planet"]).get(role, "")
+    return f"figure_{_plain(number or 'x')}_{_plain(role)}"
+
+
+def _plain(text: str) -> str:
+    """Return text as part of a file name.
+
+    >>> _plain("v1 12a")
+    'v1-12a'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in text).split()).lower()
