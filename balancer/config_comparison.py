@@ -196,11 +196,12 @@ def _arm(settings: dict[str, Any], uri: str | None, varied: set[str]) -> Arm:
         raise ValueError(f"uri must be given for manifest, and for it only; got {settings}")
     try:
         # The ids of a manifest are read later.
-        checked = StrategySettings(**settings, **({"manifest_ids": ("",)} if is_manifest else {}))
+        later: dict[str, Any] = {"manifest_ids": ("",)} if is_manifest else {}
+        checked = StrategySettings(**settings, **later)
     except (ValidationError, TypeError) as error:
         what = describe_fields(error) if isinstance(error, ValidationError) else str(error)
         raise ValueError(f"strategy {settings}: {what}") from error
-    parts = [checked.name]
+    parts: list[str] = [checked.name]
     parts += [str(settings[key]) for key in VARIANTS if key in settings]
     parts += [f"{key}={settings[key]:g}" for key in LEVELS if key in settings]
     if is_manifest:

@@ -67,12 +67,13 @@ def render_rows(rows: Sequence[tuple[str, Sequence[str]]], seed: int) -> list[by
 def tar_members(names: Sequence[str], jpegs: Sequence[bytes]) -> bytes:
     """Return tar members without the end mark; headers depend on nothing but the tile."""
     buffer = io.BytesIO()
-    tar = tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT)
-    for name, jpeg in zip(names, jpegs, strict=True):
-        member = tarfile.TarInfo(f"{name}.jpg")
-        member.size, member.mode = len(jpeg), 0o644
-        tar.addfile(member, io.BytesIO(jpeg))
-    return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, jpeg in zip(names, jpegs, strict=True):
+            member = tarfile.TarInfo(f"{name}.jpg")
+            member.size, member.mode = len(jpeg), 0o644
+            tar.addfile(member, io.BytesIO(jpeg))
+        end = tar.offset
+    return buffer.getvalue()[:end]
 
 
 def closed(members: bytes) -> bytes:

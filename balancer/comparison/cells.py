@@ -21,7 +21,7 @@ from balancer.comparison.thresholds import fit_thresholds
 from balancer.imbalance.labels import LabelTable
 from balancer.imbalance.reweighting import class_frequency_weights
 from balancer.seeding import child_generator, derive_seed
-from balancer.types import FloatArray, IntArray
+from balancer.types import DoubleArray, FloatArray, IntArray
 
 PER_CLASS = (
     "accuracy", "predicted_negative", "recall", "precision", "f1", "average_precision",
@@ -160,9 +160,7 @@ def class_weighted(plan: TrainingPlan, labels: LabelTable) -> TrainingPlan:
 _SCORED = ("validation", "test")
 
 
-def _facts(
-    cell: Cell, labels: LabelTable, plan: TrainingPlan, num_updates: int
-) -> dict[str, Any]:
+def _facts(cell: Cell, labels: LabelTable, plan: TrainingPlan, num_updates: int) -> dict[str, Any]:
     counts = labels.matrix[plan.rows].sum(axis=0)
     return {
         "dataset": cell.dataset,
@@ -192,7 +190,7 @@ def _scored_rows(
     facts = {key: value for key, value in facts.items() if key != "counts"}
     truth = labels.matrix[split.test]
     thresholds = fit_thresholds(logits["validation"], labels.matrix[split.validation])
-    decisions = {"thresholds": thresholds}
+    decisions: dict[str, DoubleArray | None] = {"thresholds": thresholds}
     if labels.is_single_label:
         decisions["top1"] = None
     for decision, cuts in decisions.items():

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from balancer.comparison.paired_statistics import (
-    compare_paired,
+from balancer.comparison.gap_statistics import (
+    EquivalentSize,
+    GapClosed,
     equivalent_random_size,
     gap_closed,
-    mean_interval,
 )
+from balancer.comparison.paired_statistics import Interval, mean_interval, paired_tests
+from balancer.seeding import child_generator
 from balancer.types import DoubleArray
 
 BASELINE, RANDOM, BALANCED = "baseline", "random", "undersample"
@@ -59,7 +61,7 @@ def overall_rows(
     for (encoder, updates, loss), found in values.items():
         names = [arm for arm in arms if arm.label in found]
         others = {arm.label: found[arm.label] for arm in names if arm.label != BASELINE}
-        tests = compare_paired(found[BASELINE], others)
+        tests = paired_tests(others, found[BASELINE])
         for arm in names:
             test = tests.get(arm.label)
             yield {
@@ -71,11 +73,11 @@ def overall_rows(
                 "arm": arm.label,
                 "num_images": arm.num_images,
                 "mean": float(found[arm.label].mean()),
-                "difference": test.mean if test else 0.0,
-                "low": test.low if test else None,
-                "high": test.high if test else None,
+                "difference": test.difference.mean if test else 0.0,
+                "low": test.difference.low if test else None,
+                "high": test.difference.high if test else None,
                 "p": test.p_value if test else None,
-                "p_corrected": test.p_holm if test else None,
+                "p_corrected": test.adjusted if test else None,
             }
 
 
@@ -90,8 +92,9 @@ def gap_rows(values: Values, score: str, arms: Sequence[ArmFacts]) -> Iterator[d
             if arm.target is None or random is None or balanced is None:
                 continue
             own, low, high = found[arm.label], found[random.label], found[balanced.label]
-            gain, gap = mean_interval(own - low), mean_interval(high - low)
-            closed = gap_closed(low, high, own)
+            if len(own) < 2:
+                continue
+            gain, closed = mean_interval(own - low), gap_closed(own, low, high)
             yield {
                 "encoder": encoder,
                 "updates": updates,
@@ -105,12 +108,14 @@ def gap_rows(values: Values, score: str, arms: Sequence[ArmFacts]) -> Iterator[d
                 "gain": gain.mean,
                 "gain_low": gain.low,
                 "gain_high": gain.high,
-                "gap": gap.mean,
-                "gap_low": gap.low,
-                "gap_high": gap.high,
-                "closed": closed.mean,
+                "gap": closed.gap.mean,
+                "gap_low": closed.gap.low,
+                "gap_high": closed.gap.high,
+                "closed": closed.share,
                 "closed_low": closed.low,
                 "closed_high": closed.high,
+                "has_gap": closed.has_gap,
+                "sentence": _closed_words(encoder, arm, gain, closed),
             }
 
 
@@ -124,11 +129,15 @@ def match_rows(values: Values, score: str, arms: Sequence[ArmFacts]) -> Iterator
         if len(curve) < 2:
             continue
         sizes = np.array([arm.num_images for arm in curve])
-        scores = np.stack([found[arm.label] for arm in curve])
+        scores = np.stack([found[arm.label] for arm in curve], axis=1)
+        if len(scores) < 2:
+            continue
         for arm in arms:
             if arm.label not in found or arm.strategy not in (*DIVERSE, BALANCED, "manifest"):
                 continue
-            size = equivalent_random_size(sizes, scores, found[arm.label])
+            rng = child_generator(0, "equivalent", encoder, updates, loss, score, arm.label)
+            own = round(arm.num_images)
+            size = equivalent_random_size(sizes, scores, found[arm.label], own, rng)
             yield {
                 "encoder": encoder,
                 "updates": updates,
@@ -136,10 +145,37 @@ def match_rows(values: Values, score: str, arms: Sequence[ArmFacts]) -> Iterator
                 "score": score,
                 "method": arm.label,
                 "num_images": arm.num_images,
-                "random_images": size.mean,
+                "random_images": size.size,
                 "random_low": size.low,
                 "random_high": size.high,
+                "factor": size.factor,
+                "words": _size_words(size, sizes),
             }
+
+
+def _closed_words(encoder: str, arm: ArmFacts, gain: Interval, closed: GapClosed) -> str:
+    points = (
+        f"{100 * gain.mean:+.1f} points over random "
+        f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    )
+    who = f"{encoder}, {arm.label}, {arm.num_images:,.0f} images"
+    if not closed.has_gap:
+        return (
+            f"{who}: {points}; the gap to class-balanced images, {100 * closed.gap.mean:+.1f} "
+            f"points, is not told from nothing, so no share of it is."
+        )
+    share = f"{closed.share:.0%} of the gap ({closed.low:.0%} to {closed.high:.0%})"
+    null = " The share is not told from nothing." if closed.low <= 0 <= closed.high else ""
+    return f"{who}: closes {share}, {points}.{null}"
+
+
+def _size_words(size: EquivalentSize, sizes: DoubleArray) -> str:
+    def named(value: float) -> str:
+        if math.isinf(value):
+            return f"more than {sizes[-1]:,.0f}"
+        return f"at most {value:,.0f}" if value <= sizes[0] else f"{value:,.0f}"
+
+    return f"{named(size.size)} ({named(size.low)} to {named(size.high)})"
 
 
 def _of(arms: Sequence[ArmFacts], strategy: str, target: int | None) -> ArmFacts | None:

@@ -141,9 +141,7 @@ def _drive(config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None)
     return Compared(ledger.run_uri, results, _facts(config, cases))
 
 
-def _cases(
-    config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None
-) -> list[_Case]:
+def _cases(config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None) -> list[_Case]:
     """Extract features, join labels, and divide every pool, for every encoder."""
     cases = []
     for named in config.encoders:
@@ -259,7 +257,11 @@ def _part(
 
 def _label_digest(labels: LabelTable) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for text in (labels.classes, labels.ids.tolist(), *(c.tolist() for c in labels.columns.values())):
+    for text in (
+        labels.classes,
+        labels.ids.tolist(),
+        *(c.tolist() for c in labels.columns.values()),
+    ):
         digest.update("\x1f".join(map(str, text)).encode())
     digest.update(np.packbits(labels.matrix).tobytes())
     return digest.hexdigest()
@@ -283,14 +285,10 @@ def _facts(config: ComparisonConfig, cases: Sequence[_Case]) -> dict[str, Any]:
             name: part_counts(first.images.labels, first.split.part(name))
             for name in ("train", "validation", "test")
         },
-        "encoders": {
-            case.encoder: int(case.images.features.shape[1]) for case in cases
-        },
+        "encoders": {case.encoder: int(case.images.features.shape[1]) for case in cases},
         "pools": config.pools,
         "seeds": config.seeds,
-        "arms": [
-            {"label": arm.label, "level": arm.level, **arm.settings} for arm in config.arms()
-        ],
+        "arms": [{"label": arm.label, "level": arm.level, **arm.settings} for arm in config.arms()],
         "head": config.head.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
     }

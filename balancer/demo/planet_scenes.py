@@ -101,7 +101,7 @@ def _open_ground(canvas: Canvas) -> FloatArray:
 def _patch(canvas: Canvas, low: float, high: float) -> FloatArray:
     """Return a ragged blob that covers about a share of the tile between `low` and `high`."""
     field = fbm(canvas, slope=3.4, low=0.8)
-    cut = np.float32(np.quantile(field, 1.0 - canvas.uniform(low, high)))
+    cut = float(np.quantile(field, 1.0 - canvas.uniform(low, high)))
     return ramp_up(field, cut - 0.12, cut + 0.12)
 
 
@@ -177,7 +177,7 @@ def _selective_logging(canvas: Canvas, image: FloatArray) -> FloatArray:
 
 def _blow_down(canvas: Canvas, image: FloatArray) -> FloatArray:
     fan = fbm(canvas, slope=2.6, low=1.6, stretch=canvas.uniform(2.0, 5.0), angle=canvas.angle())
-    cut = np.float32(np.quantile(fan, canvas.uniform(0.75, 0.93)))
+    cut = float(np.quantile(fan, canvas.uniform(0.75, 0.93)))
     fallen = solid((142, 134, 96)) * per_channel(canvas, 0.06)
     return mix(image, fallen, canvas.uniform(0.35, 0.85) * ramp_up(fan, cut, cut + 0.5))
 
@@ -200,7 +200,9 @@ def _slash_burn(canvas: Canvas, image: FloatArray) -> FloatArray:
     return mix(image, char, canvas.uniform(0.45, 0.95) * _patch(canvas, 0.06, 0.4))
 
 
-def _mined_soil(canvas: Canvas, image: FloatArray, cover: FloatArray, *, ponds: float) -> FloatArray:
+def _mined_soil(
+    canvas: Canvas, image: FloatArray, cover: FloatArray, *, ponds: float
+) -> FloatArray:
     soil = ramp(0.62 + 0.2 * fbm(canvas, slope=2.4, low=2.0), pick(canvas, _SOILS))
     image = mix(image, soil, cover)
     pool = solid(_PONDS[int(canvas.rng.integers(len(_PONDS)))]) * per_channel(canvas, 0.05)
@@ -247,7 +249,7 @@ def _lay_clouds(canvas: Canvas, image: FloatArray, cover: FloatArray) -> FloatAr
 
 def _partly_cloudy(canvas: Canvas, image: FloatArray) -> FloatArray:
     field = fbm(canvas, slope=canvas.uniform(2.6, 3.4), low=canvas.uniform(1.0, 3.5))
-    cut = np.float32(np.quantile(field, 1.0 - canvas.uniform(0.05, 0.6)))
+    cut = float(np.quantile(field, 1.0 - canvas.uniform(0.05, 0.6)))
     thickness = canvas.uniform(0.4, 1.0)  # thin clouds look like haze
     return _lay_clouds(canvas, image, thickness * ramp_up(field, cut - 0.2, cut + 0.7))
 

@@ -241,7 +241,9 @@ def _by_class(
         order = "ascending" if role == "sampled rest" else "descending"
         canvas.label(f"class, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
         canvas.legend_below(4)
-        alt = f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
+        alt = (
+            f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
+        )
         slug = f"{_slug(content, role)}_{_plain(encoder)}_{score}_{updates}"
         yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
 
@@ -327,7 +329,9 @@ def _subset_bars(content: ComparisonContent) -> Iterator[ComparisonFigure]:
         arms = list(dict.fromkeys(row.arm for row in rows))[:4]
         if len(arms) < 2:
             continue
-        title = f"In the manner of Patel Figure 7: class sizes of subsets, {content.dataset}, {encoder}"
+        title = (
+            f"In the manner of Patel Figure 7: class sizes of subsets, {content.dataset}, {encoder}"
+        )
         canvas = Canvas(title, width=6.4, height=1.6 + 0.36 * len(names))
         found = {(row.arm, row.name): row.value for row in rows}
         height = 0.82 / len(arms)
@@ -402,9 +406,7 @@ def _errors(values: Sequence[Interval], scale: float = 1.0) -> list[list[float]]
     """Return distances to both ends; 0 where there is no interval."""
     down = [value.mean - value.low for value in values]
     up = [value.high - value.mean for value in values]
-    return [
-        [scale * max(0.0, x) if math.isfinite(x) else 0.0 for x in side] for side in (down, up)
-    ]
+    return [[scale * max(0.0, x) if math.isfinite(x) else 0.0 for x in side] for side in (down, up)]
 
 
 def _slug(content: ComparisonContent, role: str) -> str:

@@ -85,25 +85,21 @@ GAP_HEADINGS = (
     "Over random (points)", "Gap (points)", "Gap closed",
 )  # fmt: skip
 MATCH_HEADINGS = ("Encoder", "Method", "Score", "Steps", "Loss", "Images", "Random images", "Ratio")
-CLAIM_HEADINGS = ("Claim", "Verdict", "In words", "Encoder", "Steps")
+CLAIM_HEADINGS = ("Claim", "Encoder", "Steps", "Score", "Statement", "Verdict")
 OVERALL_HEADINGS = (
     "Arm", "Images", "Mean (%)", "Over the baseline (points)", "95 % interval", "p", "p, corrected",
 )  # fmt: skip
 
 
 def headline(content: ComparisonContent) -> list[str]:
-    """Return one sentence per encoder: what diverse selection closes, at equal steps, plain loss."""
+    """Return a sentence per diverse arm: what it closes, at equal steps, with plain loss."""
     wanted = [
         row
         for row in content.facts["gaps"]
         if row["loss"] == "plain" and row["score"] == content.facts["main_score"]
     ]
     updates = "equal-updates" if any(r["updates"] == "equal-updates" for r in wanted) else None
-    return [
-        str(row["sentence"])
-        for row in wanted
-        if updates is None or row["updates"] == updates
-    ]
+    return [str(row["sentence"]) for row in wanted if updates is None or row["updates"] == updates]
 
 
 def notices(content: ComparisonContent) -> list[str]:
@@ -137,8 +133,8 @@ def _gap_row(row: Mapping[str, Any]) -> list[str]:
         _span(row["gain"], row["gain_low"], row["gain_high"], 100, sign=True),
         _span(row["gap"], row["gap_low"], row["gap_high"], 100, sign=True),
         _span(row["closed"], row["closed_low"], row["closed_high"], 100, unit=" %")
-        if row["closed"] is not None
-        else str(row["verdict"]),
+        if row["has_gap"]
+        else "no gap told from nothing",
     ]
 
 
@@ -150,15 +146,20 @@ def _match_row(row: Mapping[str, Any]) -> list[str]:
         _words(row["updates"]),
         _words(row["loss"]),
         f"{row['num_images']:,.0f}",
-        str(row["random_images"]),
-        str(row["ratio"]),
+        row["words"],
+        MISSING if row["factor"] is None else f"{row['factor']:.2f} x",
     ]
 
 
 def _claim_row(row: Mapping[str, Any]) -> list[str]:
     return [
-        row["claim"], row["verdict"], row["sentence"], row["encoder"], _words(row["updates"]),
-    ]  # fmt: skip
+        row["claim"],
+        row["encoder"],
+        _words(row["updates"]),
+        row["score"],
+        row["statement"],
+        row["sentence"],
+    ]
 
 
 def _overall(content: ComparisonContent) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ class ShardEmbedder:
         return {"rows": np.array([self._embed(shard)["rows"] for shard in shards])}
 
     def _embed(self, shard: ShardRef) -> Record:
-        store, config = self._ledger.store, self._config
+        store = self._ledger.store
         table = read_table(store, shard.catalog_uri, sha256=shard.sha256)
         vectors, rows, bad = self._vectors(table)
         sound = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)

@@ -1,8 +1,8 @@
-"""Independent parts of a study on Ray, each kept as a Parquet file: killed and started again, it
-computes what is missing.
+"""Independent parts of a study on Ray, each kept as a Parquet file.
 
-A part's key names everything it depends on, so a study with more seeds, strategies or pools finds
-what it has, and a changed setting is another part.
+Killed and started again, a study computes what is missing. A part's key names everything it depends
+on, so a study with more seeds, strategies or pools finds what it has, and a changed setting is
+another part.
 """
 
 from __future__ import annotations

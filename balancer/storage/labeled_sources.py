@@ -67,7 +67,7 @@ def image_stem(name: str) -> str:
 
 
 def parse_planet(text: str, where: str) -> LabelRows:
-    """Read the text of Planet's label file.
+    r"""Read the text of Planet's label file.
 
     Args:
         text: lines `image_name,tags` with tags separated by spaces.
@@ -76,7 +76,7 @@ def parse_planet(text: str, where: str) -> LabelRows:
     Raises:
         DataError: other columns, no rows, a name twice, or a row without a tag.
 
-    >>> rows = parse_planet("image_name,tags\\nt_0,clear primary clear\\n", "labels.csv")
+    >>> rows = parse_planet("image_name,tags\nt_0,clear primary clear\n", "labels.csv")
     >>> rows.labels, rows.repeated
     ((('clear', 'primary'),), 1)
     """
@@ -91,14 +91,14 @@ def parse_planet(text: str, where: str) -> LabelRows:
 
 
 def parse_scenes(text: str, where: str) -> LabelRows:
-    """Read the text of ADE20K's scene list: a name and a scene per line.
+    r"""Read the text of ADE20K's scene list: a name and a scene per line.
 
     The scene `misc` is left out; the column `part` says `train` or `val`, after the names.
 
     Raises:
         DataError: a line that is not two words, no rows, or a name twice.
 
-    >>> rows = parse_scenes("ADE_train_1 street\\nADE_val_2 misc\\n", "scenes.txt")
+    >>> rows = parse_scenes("ADE_train_1 street\nADE_val_2 misc\n", "scenes.txt")
     >>> rows.names, rows.labels, rows.columns["part"]
     (('ADE_train_1',), (('street',),), ('train',))
     """

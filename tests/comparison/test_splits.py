@@ -19,7 +19,9 @@ def make_labels(single: bool, num: int = 400) -> LabelTable:
     rng = np.random.default_rng(0)
     ids = [f"t{n:03d}" for n in range(num)]
     first = rng.choice(["a", "b", "c"], num, p=[0.7, 0.25, 0.05])
-    labels = [[str(x)] if single else [str(x), *(["d"] if rng.random() < 0.1 else [])] for x in first]
+    labels = [
+        [str(x)] if single else [str(x), *(["d"] if rng.random() < 0.1 else [])] for x in first
+    ]
     groups = np.array([f"site {n // 8}" for n in range(num)])
     return label_table(ids, labels, columns={"site": groups})
 

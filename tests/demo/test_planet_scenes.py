@@ -46,5 +46,5 @@ def test_clouds_hide_and_haze_pales() -> None:
 
 
 def test_an_unknown_label_is_refused() -> None:
-    with pytest.raises(ValueError, match="labels must be among primary, .*; got 'artisanal_mine'"):
+    with pytest.raises(ValueError, match=r"labels must be among primary, .*; got 'artisanal_mine'"):
         render_planet_tile(["artisanal_mine"], np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Label files of Planet, ADE20K and plain tables: what is read, what is refused, what was published."""
+"""Label files of Planet, ADE20K and plain tables: what is read, refused, and was published."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_scenes_leave_out_misc_and_tell_the_part() -> None:
     rows = parse_scenes(text, "sceneCategories.txt")
     assert rows.names == ("ADE_train_00000001", "ADE_val_00000001")
     assert rows.columns["part"] == ("train", "val")
-    with pytest.raises(DataError, match="sceneCategories.txt:1 must be an image name and a scene"):
+    with pytest.raises(
+        DataError, match=r"sceneCategories\.txt:1 must be an image name and a scene"
+    ):
         parse_scenes("one two three", "sceneCategories.txt")
 
 
@@ -112,9 +114,7 @@ def test_tables_of_csv_and_parquet(tmp_path: Path) -> None:
         assert rows.labels == (("land", "sea"), ("sea",))
         assert rows.columns["place"][1] == ""
     with pytest.raises(DataError, match="must have the column 'tags'"):
-        read_label_table(
-            Store(), str(csv), id_column="image", label_column="tags", separator=None
-        )
+        read_label_table(Store(), str(csv), id_column="image", label_column="tags", separator=None)
 
 
 def test_a_missing_file_says_what_to_put_there(tmp_path: Path) -> None:
