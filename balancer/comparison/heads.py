@@ -114,7 +114,7 @@ def train_head(
         ValueError: a plan without rows, whose weights do not fit, or that leads to a head that is
             not finite; num_updates below 1.
 
-    Cost: about 0.3 ms per step for D = 512 on one core; the features once more in memory if they
+    Cost: about 0.6 ms per step for D = 512 on one core; the features once more in memory if they
         are standardised.
 
     >>> from balancer.imbalance.labels import label_table

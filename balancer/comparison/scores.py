@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, fbeta_score, multilabel_confusion_matrix
+from sklearn.metrics import average_precision_score
 
 from balancer.imbalance.measures import class_name
 from balancer.types import BoolArray, DoubleArray, FloatArray, IntArray
@@ -88,9 +88,9 @@ def score(logits: FloatArray, matrix: BoolArray, thresholds: DoubleArray | None)
         predicted[np.arange(len(matrix)), logits.argmax(axis=1)] = True
     else:
         predicted = logits >= thresholds
-    cells = multilabel_confusion_matrix(matrix, predicted).astype(np.float64)
-    negative, false_yes = cells[:, 0, 0], cells[:, 0, 1]
-    missed, found = cells[:, 1, 0], cells[:, 1, 1]
+    found = (matrix & predicted).sum(axis=0)
+    missed, false_yes = (matrix & ~predicted).sum(axis=0), (~matrix & predicted).sum(axis=0)
+    negative = len(matrix) - found - missed - false_yes
     support = matrix.sum(axis=0, dtype=np.int64)
     present = support > 0
     recall = _ratio(found, support)
@@ -129,7 +129,26 @@ def samples_f2(matrix: BoolArray, predicted: BoolArray) -> float:
     >>> round(samples_f2(truth, predicted), 7)
     0.7962963
     """
-    return float(fbeta_score(matrix, predicted, beta=BETA, average="samples", zero_division=1.0))
+    found = (matrix & predicted).sum(axis=1)
+    return float(f_scores(found, predicted.sum(axis=1), matrix.sum(axis=1)).mean())
+
+
+def f_scores(found: NDArray[Any], given: NDArray[Any], labels: NDArray[Any]) -> DoubleArray:
+    """Return F scores with beta 2 from counts; 1 where there is nothing to find and none is given.
+
+    (1 + b^2) tp / (b^2 (tp + fn) + tp + fp).
+
+    Args:
+        found: (N,) true positives.
+        given: (N,) positives that were predicted.
+        labels: (N,) positives that there are.
+
+    >>> f_scores(np.array([1, 0]), np.array([1, 0]), np.array([2, 0])).tolist()
+    [0.5555555555555556, 1.0]
+    """
+    square = BETA**2
+    whole = square * labels + given
+    return np.where(whole > 0, (1 + square) * found / np.maximum(whole, 1), 1.0)
 
 
 def group_scores(

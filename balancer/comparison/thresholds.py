@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.comparison.scores import BETA
+from balancer.comparison.scores import f_scores
 from balancer.types import BoolArray, DoubleArray, FloatArray
 
 Objective = Literal["class_f2", "samples_f2"]
@@ -66,9 +66,9 @@ def _best_cut(values: DoubleArray, truth: BoolArray) -> float:
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     found = np.cumsum(truth[order])
-    f_score = _f_score(found, np.arange(1, len(values) + 1), truth.sum())
+    quality = f_scores(found, np.arange(1, len(values) + 1), truth.sum())
     last_of_value = np.append(ordered[1:] != ordered[:-1], True)
-    cut = int(np.where(last_of_value, f_score, -1.0).argmax())
+    cut = int(np.where(last_of_value, quality, -1.0).argmax())
     below = ordered[cut + 1] if cut + 1 < len(ordered) else ordered[cut]
     return float((ordered[cut] + below) / 2)
 
@@ -91,15 +91,8 @@ def _coordinate_pass(logits: FloatArray, matrix: BoolArray) -> DoubleArray:
     return thresholds
 
 
-def _f_score(found: Numbers, given: Numbers, labels: Numbers) -> DoubleArray:
-    """Return (1 + b^2) tp / (b^2 (tp + fn) + tp + fp); 1 where there is nothing to find or give."""
-    square = BETA**2
-    whole = square * labels + given
-    return np.where(whole > 0, (1 + square) * found / np.maximum(whole, 1), 1.0)
-
-
 def _mean_f(found: Numbers, given: Numbers, labels: Numbers) -> float:
-    return float(_f_score(found, given, labels).mean())
+    return float(f_scores(found, given, labels).mean())
 
 
 def _logit(probability: DoubleArray) -> DoubleArray:
