@@ -131,6 +131,7 @@ class ComparisonConfig(Section):
     seed: int = 0
     seeds: PositiveInt = 5
     pools: PositiveInt = 1
+    """Long-tailed pools that are cut, or without `dataset.long_tail` splits that are drawn."""
     updates: Annotated[tuple[Updates, ...], Field(strict=False, min_length=1)] = (
         "equal-epochs",
         "equal-updates",
@@ -161,8 +162,6 @@ class ComparisonConfig(Section):
             raise ValueError(f"each strategy must be listed once; {repeated[0]!r} is there twice")
         if "baseline" not in labels:
             raise ValueError("strategies must have baseline, which the others are compared with")
-        if self.pools > 1 and self.dataset.long_tail is None:
-            raise ValueError("pools above 1 need dataset.long_tail, which cuts them")
         return self
 
     def arms(self) -> list[Arm]:

@@ -56,6 +56,7 @@ RESULT_SCHEMA = pa.schema(
             ("missing_classes", pa.int64(), "classes without a training image"),
             ("scope", pa.string(), "class, all, or group:COLUMN"),
             ("name", pa.string(), "of the class or group; empty for all"),
+            ("place", pa.int64(), "of the class by size in the training part, 1 for the largest"),
             ("train_count", pa.int64(), "rows of the class shown in an epoch; of all: rows"),
             ("support", pa.int64(), "test images of the class or group"),
             *((name, pa.float64(), "per class, see scores.Scores") for name in PER_CLASS),
@@ -126,11 +127,14 @@ def score_cell(features: FloatArray, labels: LabelTable, split: Split, cell: Cel
     rows: list[dict[str, Any]] = []
     for loss in cell.losses:
         weighed = class_weighted(plan, data.labels) if loss == CLASS_WEIGHTED else plan
+        known: dict[int, dict[str, FloatArray]] = {}  # equal steps make equal heads
         for updates in cell.updates:
             whole = len(data.labels) if updates == EQUAL_UPDATES else len(plan.rows)
             steps = count_updates(whole, cell.head)
-            head = train_head(data, weighed, cell.head, derive_seed(own, "head"), steps)
-            logits = {name: head.logits(features[split.part(name)]) for name in _SCORED}
+            if steps not in known:
+                head = train_head(data, weighed, cell.head, derive_seed(own, "head"), steps)
+                known[steps] = {n: head.logits(features[split.part(n)]) for n in _SCORED}
+            logits = known[steps]
             facts = _facts(cell, data.labels, plan, steps) | {"updates": updates, "loss": loss}
             rows += _scored_rows(facts, labels, split, logits, cell.groups)
     return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
@@ -176,7 +180,21 @@ def _facts(cell: Cell, labels: LabelTable, plan: TrainingPlan, num_updates: int)
         "class_std": float(np.std(counts)),
         "missing_classes": int((counts == 0).sum()),
         "counts": counts,
+        "places": places_by_size(labels),
     }
+
+
+def places_by_size(labels: LabelTable) -> IntArray:
+    """Return (C,) each class's place by its number of images, 1 for the largest; ties by name.
+
+    >>> from balancer.imbalance.labels import label_table
+    >>> places_by_size(label_table(["a", "b", "c"], [["x"], ["y"], ["y"]])).tolist()
+    [2, 1]
+    """
+    order = np.lexsort((np.array(labels.classes), -labels.counts()))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(1, len(order) + 1)
+    return places
 
 
 def _scored_rows(
@@ -187,7 +205,8 @@ def _scored_rows(
     groups: tuple[str, ...],
 ) -> Iterator[dict[str, Any]]:
     counts: IntArray = facts["counts"]
-    facts = {key: value for key, value in facts.items() if key != "counts"}
+    places: IntArray = facts["places"]
+    facts = {key: value for key, value in facts.items() if key not in ("counts", "places")}
     truth = labels.matrix[split.test]
     thresholds = fit_thresholds(logits["validation"], labels.matrix[split.validation])
     decisions: dict[str, DoubleArray | None] = {"thresholds": thresholds}
@@ -200,6 +219,7 @@ def _scored_rows(
             yield base | {
                 "scope": CLASS,
                 "name": name,
+                "place": int(places[number]),
                 "train_count": int(counts[number]),
                 "support": int(found.support[number]),
                 **{key: float(getattr(found, key)[number]) for key in PER_CLASS},

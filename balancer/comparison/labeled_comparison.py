@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from balancer.comparison.cells import Cell, score_cell
+from balancer.comparison.cells import Cell, places_by_size, score_cell
 from balancer.comparison.labeled_data import (
     LabeledImages,
     join_labels,
@@ -267,24 +267,44 @@ def _label_digest(labels: LabelTable) -> str:
     return digest.hexdigest()
 
 
+def place_names(places: Sequence[int]) -> list[str]:
+    """Return names for classes by their place in the tail, which sort as the places do.
+
+    >>> place_names([2, 1])
+    ['place 02', 'place 01']
+    """
+    return [f"place {place:02d}" for place in places]
+
+
 def _facts(config: ComparisonConfig, cases: Sequence[_Case]) -> dict[str, Any]:
     first = cases[0]
+    labels = first.images.labels
+    names = np.array(labels.classes)
+    by_place = config.pools > 1 and config.dataset.long_tail is not None
+    if by_place:
+        # The same class is frequent in one pool and rare in another: what pools share is the tail.
+        names = np.array(place_names(places_by_size(labels.take(first.split.train)).tolist()))
+    parts = {
+        name: dict(zip(names.tolist(), part_counts(labels, first.split.part(name)), strict=True))
+        for name in ("train", "validation", "test")
+    }
+    everything = part_counts(labels, np.arange(len(labels)))
     return {
         "dataset": dataset_title(config),
         "synthetic": config.dataset.synthetic,
         "kind": config.dataset.kind,
         "split": config.dataset.split.model_dump(mode="json"),
         "long_tail": config.dataset.long_tail.model_dump() if config.dataset.long_tail else None,
-        "classes": list(first.images.labels.classes),
-        "class_counts": part_counts(first.images.labels, np.arange(len(first.images.labels))),
+        "classes": names.tolist(),
+        "by_place": by_place,
+        "class_counts": parts["train"]
+        if by_place
+        else dict(zip(names.tolist(), everything, strict=True)),
         "single_label": first.images.labels.is_single_label,
         "num_images": len(first.images.labels),
         "unlabeled": first.images.unlabeled,
         "without_image": first.images.without_image,
-        "parts": {
-            name: part_counts(first.images.labels, first.split.part(name))
-            for name in ("train", "validation", "test")
-        },
+        "parts": parts,
         "encoders": {case.encoder: int(case.images.features.shape[1]) for case in cases},
         "pools": config.pools,
         "seeds": config.seeds,

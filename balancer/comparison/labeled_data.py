@@ -163,7 +163,8 @@ def join_labels(
 def split_dataset(labels: LabelTable, dataset: DatasetConfig, pool: int) -> Split:
     """Divide a data set, or its long-tailed pool number `pool`, into parts.
 
-    Of a pool's recipe the holdout is the test part, and the pool is divided 75/25.
+    Of a pool's recipe the holdout is the test part, and the pool is divided 75/25. Without a recipe
+    the pool's number is added to the split's seed.
 
     Raises:
         DataError: a class that would be missing from a part.
@@ -185,12 +186,12 @@ def split_dataset(labels: LabelTable, dataset: DatasetConfig, pool: int) -> Spli
     if config.kind == "official":
         is_test = labels.columns[PART_COLUMN] == "val"
         train, validation = cut_validation(
-            labels, np.flatnonzero(~is_test), group=config.group, seed=config.seed
+            labels, np.flatnonzero(~is_test), group=config.group, seed=config.seed + pool
         )
         split = Split(train, validation, np.flatnonzero(is_test))
         require_all_classes(labels, split)
         return split
-    return split_rows(labels, kind=config.kind, group=config.group, seed=config.seed)
+    return split_rows(labels, kind=config.kind, group=config.group, seed=config.seed + pool)
 
 
 def pool_recipe(config: LongTailConfig, pool: int) -> LongTailConfig:
@@ -202,10 +203,9 @@ def pool_recipe(config: LongTailConfig, pool: int) -> LongTailConfig:
     return config.model_copy(update={"seed": config.seed + pool})
 
 
-def part_counts(labels: LabelTable, rows: IntArray) -> dict[str, int]:
-    """Return images per class among some rows."""
-    counts = labels.matrix[rows].sum(axis=0)
-    return {name: int(count) for name, count in zip(labels.classes, counts, strict=True)}
+def part_counts(labels: LabelTable, rows: IntArray) -> list[int]:
+    """Return images per class among some rows, in the order of the classes."""
+    return [int(count) for count in labels.matrix[rows].sum(axis=0)]
 
 
 def _large_classes(rows: LabelRows, dataset: DatasetConfig) -> LabelRows:

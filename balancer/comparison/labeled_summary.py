@@ -1,6 +1,7 @@
 """Results of a comparison in brief: means with intervals, tests, gaps closed, verdicts.
 
 Units of all statistics are the pools, seeds of a pool averaged first; without pools the seeds.
+Long-tailed pools give every class another place in the tail: their classes are told by place.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from balancer.comparison.gap_tables import (
     match_rows,
     overall_rows,
 )
-from balancer.comparison.labeled_comparison import Compared
+from balancer.comparison.labeled_comparison import Compared, place_names
 from balancer.comparison.paired_statistics import mean_interval
 from balancer.imbalance.low_frequency import low_frequency
 from balancer.storage.filesystem import Store
@@ -61,13 +62,14 @@ class UnitScores:
 
     Args:
         results: rows of `cells.RESULT_SCHEMA`.
+        by_place: tell classes by their place in the tail.
     """
 
-    def __init__(self, results: pa.Table) -> None:
+    def __init__(self, results: pa.Table, *, by_place: bool = False) -> None:
         pools = set(results["pool"].to_pylist())
         self.unit = "pool" if len(pools) > 1 else "seed"
         self.units = sorted(set(results[self.unit].to_pylist()))
-        self._table = results
+        self._table = _by_place(results) if by_place else results
         self._means: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
     def summary(self) -> pa.Table:
@@ -126,6 +128,14 @@ class UnitScores:
         return self._means[place]
 
 
+def _by_place(results: pa.Table) -> pa.Table:
+    """Name classes by their place in the tail, which every pool gives to another class."""
+    rows = zip(results["place"].to_pylist(), results["name"].to_pylist(), strict=True)
+    names = [name if place is None else place_names([place])[0] for place, name in rows]
+    column = results.schema.get_field_index("name")
+    return results.set_column(column, "name", pa.array(names, pa.string()))
+
+
 def _groups(
     rows: Sequence[Mapping[str, Any]], keys: Sequence[str]
 ) -> Iterator[tuple[tuple[object, ...], list[Mapping[str, Any]]]]:
@@ -146,15 +156,20 @@ def write_summary(store: Store, compared: Compared) -> dict[str, Any]:
     facts = finite(comparison_facts(compared))
     assert isinstance(facts, dict)  # of a dict it makes a dict
     folder = store.absolute(compared.uri)
-    write_table(store, store.join(folder, SUMMARY), UnitScores(compared.results).summary())
+    write_table(store, store.join(folder, SUMMARY), unit_scores(compared).summary())
     text = json.dumps(facts, indent=1, sort_keys=True)
     store.write_bytes(store.join(folder, FACTS), text.encode())
     return facts
 
 
+def unit_scores(compared: Compared) -> UnitScores:
+    """Return the scores by unit, classes told as `facts` tells them."""
+    return UnitScores(compared.results, by_place=bool(compared.facts["by_place"]))
+
+
 def comparison_facts(compared: Compared) -> dict[str, Any]:
     """Return what was compared, and every table of the page, JSON."""
-    scores = UnitScores(compared.results)
+    scores = unit_scores(compared)
     single = bool(compared.facts["single_label"])
     decision = "top1" if single else "thresholds"
     main = ("macro_recall",) if single else ("mean_average_precision", "macro_recall")

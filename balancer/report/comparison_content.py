@@ -60,6 +60,11 @@ class ComparisonContent:
         return str(self.facts["dataset"])
 
     @property
+    def class_word(self) -> str:
+        """What classes are told by: their names, or with pools their place in the tail."""
+        return "class, by place in the tail" if self.facts["by_place"] else "class"
+
+    @property
     def decision(self) -> str:
         """How classes are decided in the main tables: top1 for single labels, else thresholds."""
         return "top1" if self.facts["single_label"] else "thresholds"

@@ -239,7 +239,7 @@ def _by_class(
         )  # fmt: skip
         canvas.axes.grid(visible=False, axis="x")
         order = "ascending" if role == "sampled rest" else "descending"
-        canvas.label(f"class, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
+        canvas.label(f"{content.class_word}, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
         canvas.legend_below(4)
         alt = (
             f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
