@@ -217,7 +217,7 @@ def _by_class(
             continue
         suffix = "" if score == ACCURACY else f": {_TITLES[score]}, {updates.replace('-', ' ')}"
         title = figure_title(content, role, encoder) + suffix
-        canvas = Canvas(title, width=max(5.2, 1.6 + 0.62 * len(names)), height=3.7)
+        canvas = Canvas(title, width=max(5.2, 1.6 + 0.62 * len(names)), height=4.2)
         found = {(row.arm, row.name): row.value for row in rows}
         step = 0.8 / len(arms)
         for number, arm in enumerate(arms):
@@ -238,6 +238,7 @@ def _by_class(
             rotation=35, ha="right",
         )  # fmt: skip
         canvas.axes.grid(visible=False, axis="x")
+        canvas.axes.set_ylim(-0.04, 1.04)
         order = "ascending" if role == "sampled rest" else "descending"
         canvas.label(f"{content.class_word}, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
         canvas.legend_below(4)

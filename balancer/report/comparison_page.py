@@ -63,7 +63,7 @@ def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFi
         match_headings=MATCH_HEADINGS,
         match_rows=[_match_row(row) for row in facts["matches"]],
         claim_headings=CLAIM_HEADINGS,
-        claim_rows=[_claim_row(row) for row in facts["claims"]],
+        claims=_claims(content),
         overall=_overall(content),
         overall_headings=OVERALL_HEADINGS,
         sections=[
@@ -81,11 +81,13 @@ def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFi
 
 
 GAP_HEADINGS = (
-    "Encoder", "Method", "Score", "Steps", "Loss", "Images", "Random (%)", "Class-balanced (%)",
+    "Encoder", "Method", "Score, steps, loss", "Images", "Random (%)", "Class-balanced (%)",
     "Over random (points)", "Gap (points)", "Gap closed",
 )  # fmt: skip
-MATCH_HEADINGS = ("Encoder", "Method", "Score", "Steps", "Loss", "Images", "Random images", "Ratio")
-CLAIM_HEADINGS = ("Claim", "Encoder", "Steps", "Score", "Statement", "Verdict")
+MATCH_HEADINGS = (
+    "Encoder", "Method", "Score, steps, loss", "Images", "Random images that match", "Ratio",
+)  # fmt: skip
+CLAIM_HEADINGS = ("Claim", "Encoder", "Statement", "Verdict")
 OVERALL_HEADINGS = (
     "Arm", "Images", "Mean (%)", "Over the baseline (points)", "95 % interval", "p", "p, corrected",
 )  # fmt: skip
@@ -124,9 +126,7 @@ def _gap_row(row: Mapping[str, Any]) -> list[str]:
     return [
         row["encoder"],
         row["method"],
-        _words(row["score"]),
-        _words(row["updates"]),
-        _words(row["loss"]),
+        _setting(row),
         f"{row['num_images']:,.0f}",
         _percent(row["random"]),
         _percent(row["balanced"]),
@@ -142,24 +142,32 @@ def _match_row(row: Mapping[str, Any]) -> list[str]:
     return [
         row["encoder"],
         row["method"],
-        _words(row["score"]),
-        _words(row["updates"]),
-        _words(row["loss"]),
+        _setting(row),
         f"{row['num_images']:,.0f}",
         row["words"],
         MISSING if row["factor"] is None else f"{row['factor']:.2f} x",
     ]
 
 
-def _claim_row(row: Mapping[str, Any]) -> list[str]:
+def _claims(content: ComparisonContent) -> list[dict[str, Any]]:
+    """Return the verdicts by score and steps: recall at equal steps first."""
+    groups: dict[tuple[str, str], list[list[str]]] = {}
+    for row in content.facts["claims"]:
+        cells = [row["claim"], row["encoder"], row["statement"], row["sentence"]]
+        groups.setdefault((row["score"], row["updates"]), []).append(cells)
+    ordered = sorted(groups, key=lambda key: (key[0] != "recall", key[1] != "equal-updates"))
     return [
-        row["claim"],
-        row["encoder"],
-        _words(row["updates"]),
-        row["score"],
-        row["statement"],
-        row["sentence"],
+        {
+            "caption": f"{_words(score)}{' as published' if score == 'accuracy' else ''}, "
+            f"{_words(updates)}",
+            "rows": groups[score, updates],
+        }
+        for score, updates in ordered
     ]
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    return f"{_words(row['score'])}, {_words(row['updates'])}, {_words(row['loss'])}"
 
 
 def _overall(content: ComparisonContent) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 
 from balancer.cli import compare_labeled
 from balancer.comparison.cells import RESULT_SCHEMA
+from balancer.comparison.labeled_comparison import run_comparison
 from balancer.config_comparison import ComparisonConfig
 from balancer.config_file import build_model, load_model
 from balancer.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from tests.data.tiny_runs import NETWORKS
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def tree(archive: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def tree(archive: Path, out: Path, **changes: object) -> dict[str, Any]:
     return {
         "dataset": {
             "name": "demo <b>tiles</b>",
@@ -107,7 +108,7 @@ def test_a_whole_comparison(
 
     # Once more, with a third seed: what is there is kept, bit by bit.
     done = {p: p.read_bytes() for p in (out / "cells").rglob("*") if p.is_file()}
-    compare_labeled(config, ["seeds=3"], {})
+    run_comparison(load_model(ComparisonConfig, config, ["seeds=3"]))
     assert done == {p: p.read_bytes() for p in done}
     assert len(list((out / "cells" / "done").iterdir())) == 9 * 3
 
@@ -140,8 +141,6 @@ def test_refused_configurations(tmp_path: Path, change: dict[str, Any], message:
 
 
 def test_missing_data_says_what_to_download(tmp_path: Path) -> None:
-    from balancer.comparison.labeled_comparison import run_comparison
-
     config = load_model(
         ComparisonConfig, CONFIGS / "compare-planet.yaml", [f"dataset.labels={tmp_path / 'no.csv'}"]
     )
@@ -151,5 +150,5 @@ def test_missing_data_says_what_to_download(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must not lie inside dataset\.images"):
         run_comparison(build_model(ComparisonConfig, inside))
     gone = tree(tmp_path / "gone", tmp_path / "out")
-    with pytest.raises(DataError, match="one folder of images per class.*there is nothing at"):
+    with pytest.raises(DataError, match=r"one folder of images per class.*there is nothing at"):
         run_comparison(build_model(ComparisonConfig, gone))
