@@ -26,6 +26,23 @@ StrategyName = Literal[
     "manifest",
 ]
 Mode = Literal["instance", "as_published"]
+USED: dict[StrategyName, frozenset[str]] = {
+    "baseline": frozenset(),
+    "reweight": frozenset({"k", "mode", "rule"}),
+    "undersample": frozenset({"target", "mode", "order"}),
+    "oversample": frozenset({"target", "order"}),
+    "ml_ros": frozenset({"growth"}),
+    "lp_ros": frozenset({"growth"}),
+    "class_frequency": frozenset(),
+    "effective_number": frozenset({"beta"}),
+    "diverse": frozenset(
+        {"target", "size", "mode", "order", "selection", "selection_settings", "normalize"}
+    ),
+    "diverse_per_class": frozenset({"target", "size", "order", "normalize"}),
+    "random": frozenset({"target", "size", "mode", "order"}),
+    "manifest": frozenset({"manifest_ids"}),
+}
+"""The settings that each strategy has a use for."""
 NEEDS_TARGET = frozenset({"undersample", "oversample"})
 SIZED = frozenset({"random", "diverse", "diverse_per_class"})
 
@@ -61,6 +78,18 @@ class StrategySettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> StrategySettings:
+        fields = type(self).model_fields
+        unused = [
+            key
+            for key in fields
+            if key not in USED[self.name] | {"name"}
+            and getattr(self, key) != fields[key].get_default(call_default_factory=True)
+        ]
+        if unused:
+            raise ValueError(
+                f"{self.name} has no use for {', '.join(unused)}; it takes "
+                f"{', '.join(sorted(USED[self.name])) or 'no settings'}"
+            )
         if self.name in NEEDS_TARGET and self.target is None:
             raise ValueError(f"{self.name} must have a target: tiles per class")
         if self.name in SIZED and (self.target is None) == (self.size is None):
@@ -70,6 +99,6 @@ class StrategySettings(Section):
             )
         if self.name == "diverse_per_class" and self.target is None:
             raise ValueError("diverse_per_class must have a target, not a size")
-        if (self.name == "manifest") != bool(self.manifest_ids):
-            raise ValueError("manifest_ids must be given for manifest, and for it only")
+        if self.name == "manifest" and not self.manifest_ids:
+            raise ValueError("manifest must have manifest_ids: the ids of its tiles")
         return self
