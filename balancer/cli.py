@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from balancer import cli_labels
 from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
 from balancer.errors import (
@@ -326,6 +327,9 @@ def init(
     except OSError as error:
         raise StorageError(describe(error, str(demo))) from error
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
+
+
+app.command()(stoppable()(cli_labels.imbalance))
 
 
 @app.command()

@@ -125,4 +125,5 @@ def label_table(
                     f"Correct it, or name the class."
                 )
             matrix[row, place[name]] = True
-    return LabelTable(np.asarray(ids, dtype=np.str_), names, matrix, columns or {})
+    tiles = np.array(list(ids), dtype=np.str_)
+    return LabelTable(tiles, names, matrix, columns or {})

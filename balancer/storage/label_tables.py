@@ -113,7 +113,7 @@ def _from_records(columns: dict[str, list[Any]], uri: str, layout: TableLayout) 
     separator = layout.separator
     if separator is None and label_name in MANY_LABELS:
         separator = " "
-    labels = [_labels_of(value, separator) for value in columns[label_name]]
+    labels = [labels_of_column(value, separator) for value in columns[label_name]]
     rest = {
         name: np.array(values, dtype=object)
         for name, values in columns.items()
@@ -154,7 +154,14 @@ def _column(
     )
 
 
-def _labels_of(value: object, separator: str | None) -> list[str]:
+def labels_of_column(value: object, separator: str | None) -> list[str]:
+    """Return the labels that a cell holds: a list, or text with a separator between labels.
+
+    >>> labels_of_column("clear  primary", " "), labels_of_column("bare soil", None)
+    (['clear', 'primary'], ['bare soil'])
+    >>> labels_of_column(["sea", None], None), labels_of_column(None, " ")
+    (['sea'], [])
+    """
     if isinstance(value, list):
         return [name for item in value if (name := class_name(item))]
     name = class_name(value)

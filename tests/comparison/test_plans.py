@@ -156,13 +156,21 @@ def test_manifest_leaves_tiles_of_other_parts_out() -> None:
 
 
 def test_refusals() -> None:
+    with pytest.raises(ValidationError, match="baseline has no use for k; it takes no settings"):
+        StrategySettings(name="baseline", k=2)
+    with pytest.raises(ValidationError, match="no use for selection; it takes mode, order, size"):
+        StrategySettings(name="random", size=3, selection="medoid")
+    kept = settings_of("diverse", selection="medoid")
+    assert StrategySettings(**kept.model_dump()) == kept
     with pytest.raises(ValidationError, match="undersample must have a target"):
         StrategySettings(name="undersample")
     with pytest.raises(ValidationError, match="either a target"):
         StrategySettings(name="random", target=3, size=3)
     with pytest.raises(ValidationError, match="a target, not a size"):
         StrategySettings(name="diverse_per_class", size=3)
-    with pytest.raises(ValidationError, match="for manifest, and for it only"):
+    with pytest.raises(ValidationError, match="manifest must have manifest_ids"):
+        StrategySettings(name="manifest")
+    with pytest.raises(ValidationError, match="no use for manifest_ids"):
         StrategySettings(name="baseline", manifest_ids=("a",))
     with pytest.raises(ValueError, match="must not exceed the 8 tiles"):
         rows_of(single_label(4, 4), StrategySettings(name="random", size=9))
