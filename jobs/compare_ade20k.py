@@ -1,4 +1,4 @@
-"""The labeled comparison on ADE20K scenes: python -m jobs.compare_ade20k --images ... .
+r"""The labeled comparison on ADE20K scenes: python -m jobs.compare_ade20k --images ... .
 
     ray job submit -- python -m jobs.compare_ade20k --images s3://bucket/images \
         --labels s3://bucket/sceneCategories.txt --out s3://bucket/compare-ade20k --ray-address auto

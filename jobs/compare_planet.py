@@ -1,4 +1,4 @@
-"""The labeled comparison on Planet's Amazon tiles: python -m jobs.compare_planet --images ... .
+r"""The labeled comparison on Planet's Amazon tiles: python -m jobs.compare_planet --images ... .
 
     ray job submit -- python -m jobs.compare_planet --images s3://bucket/train-jpg \
         --labels s3://bucket/train_v2.csv --out s3://bucket/compare-planet --ray-address auto

@@ -8,13 +8,10 @@ set or the encoder is another than the paper's, the title says which. Error bars
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from balancer.report.comparison_content import (
-    ALL,
     CLASS,
     EQUAL_EPOCHS,
     PLAIN,
@@ -22,16 +19,15 @@ from balancer.report.comparison_content import (
     Interval,
     SummaryRow,
 )
+from balancer.report.comparison_curves import curves, overviews, subset_bars
+from balancer.report.comparison_files import ComparisonFigure, error_bars, plain_name
 from balancer.report.style import (
     ARCHIVE,
-    COMPARED,
     CYCLE,
     INK,
     MARKERS,
-    MUTED,
     SELECTED,
     Canvas,
-    Picture,
     safe_text,
     shorten,
 )
@@ -64,30 +60,6 @@ _TITLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonFigure:
-    """A figure as files.
-
-    Attributes:
-        slug: of the file names.
-        title: with the paper's number.
-        section: of the page.
-        picture: SVG with its text alternative.
-        png: the same.
-    """
-
-    slug: str
-    title: str
-    section: str
-    picture: Picture
-    png: bytes
-
-    @property
-    def svg(self) -> bytes:
-        """Bytes of the SVG file."""
-        return base64.b64decode(self.picture.uri.partition(",")[2])
-
-
 def draw_comparison(content: ComparisonContent) -> list[ComparisonFigure]:
     """Draw every figure that the comparison's arms allow; the same content, the same bytes."""
     figures = list(_frequencies(content))
@@ -95,9 +67,9 @@ def draw_comparison(content: ComparisonContent) -> list[ComparisonFigure]:
         for role, low in (("low", True), ("rest", False)):
             figures += _by_class(content, encoder, role, low, _reweighted)
             figures += _by_class(content, encoder, f"sampled {role}", low, _resampled)
-        figures += _curves(content, encoder)
-    figures += _subset_bars(content)
-    figures += _overviews(content)
+        figures += curves(content, encoder)
+    figures += subset_bars(content)
+    figures += overviews(content)
     return figures
 
 
@@ -138,7 +110,7 @@ def _frequencies(content: ComparisonContent) -> Iterator[ComparisonFigure]:
             found = {r.name: r.value for r in rows if r.arm == arm and r.encoder == encoder}
             yield _bars(
                 f"{figure_title(content, role)} ({arm}, training part)",
-                f"{_slug(content, role)}_{_plain(arm)}",
+                f"{_slug(content, role)}_{plain_name(arm)}",
                 "Data",
                 names,
                 [found[name] for name in names],
@@ -163,7 +135,7 @@ def _bars(
             canvas.axes.barh(mine, [means[i] for i in mine], 0.75, color=color, label=label)
     spans = [i for i in place if math.isfinite(values[i].low)]
     canvas.axes.errorbar(
-        [means[i] for i in spans], spans, xerr=_errors([values[i] for i in spans]), fmt="none",
+        [means[i] for i in spans], spans, xerr=error_bars([values[i] for i in spans]), fmt="none",
         ecolor=INK, capsize=2, linewidth=1,
     )  # fmt: skip
     top = max(means, default=1.0)
@@ -225,7 +197,7 @@ def _by_class(
             canvas.axes.errorbar(
                 [i - 0.4 + step * (number + 0.5) for i in range(len(names))],
                 [value.mean for value in values],
-                yerr=_errors(values),
+                yerr=error_bars(values),
                 fmt=MARKERS[number % len(MARKERS)],
                 color=CYCLE[number % len(CYCLE)],
                 markersize=4,
@@ -245,181 +217,11 @@ def _by_class(
         alt = (
             f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
         )
-        slug = f"{_slug(content, role)}_{_plain(encoder)}_{score}_{updates}"
+        slug = f"{_slug(content, role)}_{plain_name(encoder)}_{score}_{updates}"
         yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
-
-
-def _curves(content: ComparisonContent, encoder: str) -> Iterator[ComparisonFigure]:
-    """Draw score and class-size deviation against the number of training images."""
-    main = str(content.facts["main_score"])
-    wanted = {"P5": (main, f"{main.replace('_', ' ')} (0 to 1)"),
-              "P6": ("class_std", "standard deviation of class sizes (images)")}  # fmt: skip
-    for number, (score, label) in wanted.items():
-        for updates in dict.fromkeys(row.updates for row in content.rows):
-            if number == "P6" and updates != EQUAL_EPOCHS:
-                continue
-            rows = list(
-                content.select(
-                    encoder=encoder, scope=ALL, score=score, updates=updates, loss=PLAIN,
-                    decision=content.decision,
-                )
-            )  # fmt: skip
-            sizes = {
-                row.arm: row.value.mean
-                for row in content.select(
-                    encoder=encoder, scope=ALL, score="num_distinct", updates=updates, loss=PLAIN,
-                    decision=content.decision,
-                )
-            }  # fmt: skip
-            lines = {
-                name: sorted(
-                    (row for row in rows if _line(row) == name), key=lambda row: sizes[row.arm]
-                )
-                for name in dict.fromkeys(map(_line, rows))
-                if name
-            }
-            if len(lines.get("random", [])) < 2:
-                continue
-            figure = number.replace("P", "Patel Figure ")
-            title = (
-                f"In the manner of {figure}: {label.partition(' (')[0]} against size, "
-                f"{content.dataset}, {encoder}, {updates.replace('-', ' ')}"
-            )
-            canvas = Canvas(title, width=6.0, height=4.0)
-            for place, (name, points) in enumerate(lines.items()):
-                values = [row.value for row in points]
-                canvas.axes.errorbar(
-                    [sizes[row.arm] for row in points],
-                    [value.mean for value in values],
-                    yerr=_errors(values),
-                    marker=MARKERS[place % len(MARKERS)],
-                    color=COMPARED if name == "random" else CYCLE[place % len(CYCLE)],
-                    markersize=4.5,
-                    linewidth=1.4 if len(points) > 1 else 0,
-                    elinewidth=1,
-                    capsize=2,
-                    label=safe_text(name),
-                )
-            canvas.label("training images (different ones)", label)
-            canvas.legend_below(3)
-            alt = f"{label} against training images for {len(lines)} ways of picking them."
-            slug = f"patel_{number[1:]}_{_plain(encoder)}_{updates}"
-            yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
-
-
-def _line(row: SummaryRow) -> str:
-    """Return which curve an arm is a point of; empty for none."""
-    if row.strategy in ("random", "diverse", "undersample", "diverse_per_class", "baseline"):
-        words = [word for word in row.arm.split() if "=" not in word]
-        return " ".join(words)
-    return ""
-
-
-def _subset_bars(content: ComparisonContent) -> Iterator[ComparisonFigure]:
-    """Draw the class sizes of the random and the diverse set of one size (Patel Figure 7)."""
-    names = content.classes()
-    for encoder in content.facts["encoders"]:
-        rows = [
-            row
-            for row in content.select(
-                encoder=encoder, scope=CLASS, score="train_count", updates=EQUAL_EPOCHS, loss=PLAIN,
-                decision=content.decision,
-            )
-            if row.strategy in ("random", "diverse", "undersample") and "size=" not in row.arm
-        ]  # fmt: skip
-        arms = list(dict.fromkeys(row.arm for row in rows))[:4]
-        if len(arms) < 2:
-            continue
-        title = (
-            f"In the manner of Patel Figure 7: class sizes of subsets, {content.dataset}, {encoder}"
-        )
-        canvas = Canvas(title, width=6.4, height=1.6 + 0.36 * len(names))
-        found = {(row.arm, row.name): row.value for row in rows}
-        height = 0.82 / len(arms)
-        for number, arm in enumerate(arms):
-            values = [found[arm, name] for name in names]
-            canvas.axes.barh(
-                [i - 0.41 + height * (number + 0.5) for i in range(len(names))],
-                [value.mean for value in values],
-                height,
-                xerr=_errors(values),
-                color=CYCLE[number],
-                error_kw={"linewidth": 0.8, "capsize": 1.5, "ecolor": INK},
-                label=safe_text(arm),
-            )
-        canvas.axes.set_yticks(
-            range(len(names)), [safe_text(shorten(name, 24)) for name in names]
-        )  # fmt: skip
-        canvas.axes.invert_yaxis()
-        canvas.axes.grid(visible=False, axis="y")
-        canvas.label("images (mean over pools and seeds)", "class")
-        canvas.legend_below(2)
-        alt = f"Class sizes of {len(arms)} subsets of one size."
-        slug = f"patel_7_{_plain(encoder)}"
-        yield ComparisonFigure(slug, title, encoder, canvas.picture(alt), canvas.png())
-
-
-def _overviews(content: ComparisonContent) -> Iterator[ComparisonFigure]:
-    """Draw every arm's difference to the baseline, one figure per encoder."""
-    for encoder in content.facts["encoders"]:
-        rows = [
-            row
-            for row in content.facts["overall"]
-            if row["encoder"] == encoder
-            and row["score"] == content.facts["main_score"]
-            and row["loss"] == PLAIN
-            and row["arm"] != "baseline"
-        ]
-        if not rows:
-            continue
-        arms = list(dict.fromkeys(row["arm"] for row in rows))
-        kinds = list(dict.fromkeys(row["updates"] for row in rows))
-        name = str(content.facts["main_score"]).replace("_", " ")
-        title = f"{name.capitalize()} over the baseline, {content.dataset}, {encoder}"
-        canvas = Canvas(title, width=6.6, height=1.5 + 0.3 * len(arms))
-        for number, updates in enumerate(kinds):
-            found = {row["arm"]: row for row in rows if row["updates"] == updates}
-            values = [
-                Interval(found[a]["difference"], found[a]["low"], found[a]["high"]) for a in arms
-            ]
-            canvas.axes.errorbar(
-                [100 * value.mean for value in values],
-                [i + 0.22 * (number - (len(kinds) - 1) / 2) for i in range(len(arms))],
-                xerr=_errors(values, 100),
-                fmt=MARKERS[number],
-                color=CYCLE[number],
-                markersize=4,
-                linewidth=1,
-                capsize=2,
-                label=updates.replace("-", " "),
-            )
-        canvas.axes.axvline(0, color=MUTED, linewidth=1)
-        canvas.axes.set_yticks(range(len(arms)), [safe_text(shorten(arm, 40)) for arm in arms])
-        canvas.axes.invert_yaxis()
-        canvas.label("difference to the baseline (points), 95 % interval", "")
-        canvas.legend_below(2)
-        alt = f"Differences of {len(arms)} arms to the baseline with 95 % intervals."
-        slug = f"overview_{_plain(encoder)}"
-        yield ComparisonFigure(slug, title, "Overview", canvas.picture(alt), canvas.png())
-
-
-def _errors(values: Sequence[Interval], scale: float = 1.0) -> list[list[float]]:
-    """Return distances to both ends; 0 where there is no interval."""
-    down = [value.mean - value.low for value in values]
-    up = [value.high - value.mean for value in values]
-    return [[scale * max(0.0, x) if math.isfinite(x) else 0.0 for x in side] for side in (down, up)]
 
 
 def _slug(content: ComparisonContent, role: str) -> str:
     kind = content.facts["kind"]
     number = (_NUMBERS.get(kind) or _NUMBERS["planet"]).get(role, "")
-    return f"figure_{_plain(number or 'x')}_{_plain(role)}"
-
-
-def _plain(text: str) -> str:
-    """Return text as part of a file name.
-
-    >>> _plain("v1 12a")
-    'v1-12a'
-    """
-    return "-".join("".join(c if c.isalnum() else " " for c in text).split()).lower()
+    return f"figure_{plain_name(number or 'x')}_{plain_name(role)}"

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from balancer.report.comparison_content import ComparisonContent, read_comparison
-from balancer.report.comparison_figures import ComparisonFigure, draw_comparison
+from balancer.report.comparison_figures import draw_comparison
+from balancer.report.comparison_files import ComparisonFigure
 from balancer.storage.filesystem import Store
 
 PAGE, FIGURES = "report.html", "figures"
