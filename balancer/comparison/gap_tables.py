@@ -158,7 +158,8 @@ def _closed_words(encoder: str, arm: ArmFacts, gain: Interval, closed: GapClosed
         f"{100 * gain.mean:+.1f} points over random "
         f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
     )
-    who = f"{encoder}, {arm.label}, {arm.num_images:,.0f} images"
+    labeled = ", picked with labels" if arm.strategy == "diverse_per_class" else ""
+    who = f"{encoder}, {arm.label}, {arm.num_images:,.0f} images{labeled}"
     if not closed.has_gap:
         return (
             f"{who}: {points}; the gap to class-balanced images, {100 * closed.gap.mean:+.1f} "

@@ -213,10 +213,9 @@ def describe_comparison(facts: Mapping[str, Any]) -> list[str]:
         if row["updates"] == updates and row["loss"] == "plain"
     ]
     lines += [
-        f"{row['encoder']}, {row['score']}, claim {row['claim']}: {row['statement']} "
-        f"{row['sentence']}"
+        f"{row['encoder']}, claim {row['claim']}: {row['statement']} {row['verdict'].capitalize()}."
         for row in facts["claims"]
-        if row["updates"] == updates
+        if row["updates"] == updates and row["score"] == "recall"
     ]
     return lines
 

@@ -110,7 +110,7 @@ def subset_bars(content: ComparisonContent) -> Iterator[ComparisonFigure]:
         title = (
             f"In the manner of Patel Figure 7: class sizes of subsets, {content.dataset}, {encoder}"
         )
-        canvas = Canvas(title, width=6.4, height=1.6 + 0.36 * len(names))
+        canvas = Canvas(title, width=6.4, height=1.6 + 0.36 * len(names), margin=1.6)
         found = {(row.arm, row.name): row.value for row in rows}
         height = 0.82 / len(arms)
         for number, arm in enumerate(arms):
@@ -129,6 +129,7 @@ def subset_bars(content: ComparisonContent) -> Iterator[ComparisonFigure]:
         )  # fmt: skip
         canvas.axes.invert_yaxis()
         canvas.axes.grid(visible=False, axis="y")
+        canvas.axes.set_xlim(left=0)
         canvas.label("images (mean over pools and seeds)", "class")
         canvas.legend_below(2)
         alt = f"Class sizes of {len(arms)} subsets of one size."
@@ -153,7 +154,7 @@ def overviews(content: ComparisonContent) -> Iterator[ComparisonFigure]:
         kinds = list(dict.fromkeys(row["updates"] for row in rows))
         name = str(content.facts["main_score"]).replace("_", " ")
         title = f"{name.capitalize()} over the baseline, {content.dataset}, {encoder}"
-        canvas = Canvas(title, width=6.6, height=1.5 + 0.3 * len(arms))
+        canvas = Canvas(title, width=6.6, height=1.5 + 0.3 * len(arms), margin=2.4)
         for number, updates in enumerate(kinds):
             found = {row["arm"]: row for row in rows if row["updates"] == updates}
             values = [

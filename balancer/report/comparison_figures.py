@@ -126,7 +126,7 @@ def _bars(
     values: Sequence[Interval],
     low: set[str],
 ) -> ComparisonFigure:
-    canvas = Canvas(title, width=6.4, height=1.4 + 0.24 * len(names))
+    canvas = Canvas(title, width=6.4, height=1.4 + 0.24 * len(names), margin=1.4)
     place = range(len(names))
     means = [value.mean for value in values]
     for rare, label, color in ((False, "class", ARCHIVE), (True, "low-frequency class", SELECTED)):
@@ -189,7 +189,8 @@ def _by_class(
             continue
         suffix = "" if score == ACCURACY else f": {_TITLES[score]}, {updates.replace('-', ' ')}"
         title = figure_title(content, role, encoder) + suffix
-        canvas = Canvas(title, width=max(5.2, 1.6 + 0.62 * len(names)), height=4.2)
+        width = max(5.2, 1.6 + 0.62 * len(names))
+        canvas = Canvas(title, width=width, height=4.2)
         found = {(row.arm, row.name): row.value for row in rows}
         step = 0.8 / len(arms)
         for number, arm in enumerate(arms):
@@ -210,10 +211,11 @@ def _by_class(
             rotation=35, ha="right",
         )  # fmt: skip
         canvas.axes.grid(visible=False, axis="x")
-        canvas.axes.set_ylim(-0.04, 1.04)
+        bottom, top = canvas.axes.get_ylim()
+        canvas.axes.set_ylim(max(bottom, -0.04), min(top, 1.04))  # intervals may reach beyond
         order = "ascending" if role == "sampled rest" else "descending"
         canvas.label(f"{content.class_word}, by {order} frequency", f"{_TITLES[score]} (0 to 1)")
-        canvas.legend_below(4)
+        canvas.legend_below(max(2, int(width / 2)))
         alt = (
             f"{_TITLES[score]} of {len(names)} classes under {len(arms)} settings, with intervals."
         )

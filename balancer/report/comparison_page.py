@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -60,9 +60,9 @@ def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFi
         notices=notices(content),
         units=facts["units"],
         gap_headings=GAP_HEADINGS,
-        gap_rows=[_gap_row(row) for row in facts["gaps"]],
+        gaps=_by_setting(facts["gaps"], _gap_row),
         match_headings=MATCH_HEADINGS,
-        match_rows=[_match_row(row) for row in facts["matches"]],
+        matches=_by_setting(facts["matches"], _match_row),
         claim_headings=CLAIM_HEADINGS,
         claims=_claims(content),
         overall=_overall(content),
@@ -82,12 +82,10 @@ def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFi
 
 
 GAP_HEADINGS = (
-    "Encoder", "Method", "Score, steps, loss", "Images", "Random (%)", "Class-balanced (%)",
-    "Over random (points)", "Gap (points)", "Gap closed",
+    "Encoder", "Method", "Gap closed", "Over random (points)", "Gap (points)", "Images",
+    "Random (%)", "Balanced (%)",
 )  # fmt: skip
-MATCH_HEADINGS = (
-    "Encoder", "Method", "Score, steps, loss", "Images", "Random images that match", "Ratio",
-)  # fmt: skip
+MATCH_HEADINGS = ("Encoder", "Method", "Images", "Random images that match", "Ratio")
 CLAIM_HEADINGS = ("Claim", "Encoder", "Statement", "Verdict")
 OVERALL_HEADINGS = (
     "Arm", "Images", "Mean (%)", "Over the baseline (points)", "95 % interval", "p", "p, corrected",
@@ -124,18 +122,18 @@ def notices(content: ComparisonContent) -> list[str]:
 
 
 def _gap_row(row: Mapping[str, Any]) -> list[str]:
+    closed = "no gap told from nothing"
+    if row["has_gap"]:
+        closed = _span(row["closed"], row["closed_low"], row["closed_high"], 100, unit=" %")
     return [
         row["encoder"],
         row["method"],
-        _setting(row),
+        closed,
+        _span(row["gain"], row["gain_low"], row["gain_high"], 100, sign=True),
+        _span(row["gap"], row["gap_low"], row["gap_high"], 100, sign=True),
         f"{row['num_images']:,.0f}",
         _percent(row["random"]),
         _percent(row["balanced"]),
-        _span(row["gain"], row["gain_low"], row["gain_high"], 100, sign=True),
-        _span(row["gap"], row["gap_low"], row["gap_high"], 100, sign=True),
-        _span(row["closed"], row["closed_low"], row["closed_high"], 100, unit=" %")
-        if row["has_gap"]
-        else "no gap told from nothing",
     ]
 
 
@@ -143,7 +141,6 @@ def _match_row(row: Mapping[str, Any]) -> list[str]:
     return [
         row["encoder"],
         row["method"],
-        _setting(row),
         f"{row['num_images']:,.0f}",
         row["words"],
         MISSING if row["factor"] is None else f"{row['factor']:.2f} x",
@@ -167,8 +164,19 @@ def _claims(content: ComparisonContent) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(row: Mapping[str, Any]) -> str:
-    return f"{_words(row['score'])}, {_words(row['updates'])}, {_words(row['loss'])}"
+def _by_setting(
+    rows: Sequence[Mapping[str, Any]], cells: Callable[[Mapping[str, Any]], list[str]]
+) -> list[dict[str, Any]]:
+    """Return table rows by score, steps and loss: equal steps with the plain loss first."""
+    groups: dict[tuple[str, str, str], list[list[str]]] = {}
+    for row in rows:
+        key = (row["score"], row["updates"], row["loss"])
+        groups.setdefault(key, []).append(cells(row))
+    ordered = sorted(groups, key=lambda key: (key[2] != "plain", key[1] != "equal-updates"))
+    return [
+        {"caption": f"{_words(a)}, {_words(b)}, {_words(c)} loss", "rows": groups[a, b, c]}
+        for a, b, c in ordered
+    ]
 
 
 def _overall(content: ComparisonContent) -> list[dict[str, Any]]:

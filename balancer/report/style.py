@@ -70,15 +70,18 @@ class Canvas:
     """A figure with one pair of axes in the house style, and its way to a `Picture`.
 
     Made without pyplot, so there is no global state; the style holds inside the constructor and
-    `picture` only.
+    `picture` only. Long names beside the axes push the title to the right: `margin` inches of the
+    width are then not for it.
     """
 
-    def __init__(self, title: str, *, width: float = 5.0, height: float = 3.3) -> None:
+    def __init__(
+        self, title: str, *, width: float = 5.0, height: float = 3.3, margin: float = 0.0
+    ) -> None:
         with mpl.rc_context(_STYLE):
             self.figure = Figure(figsize=(width, height), layout="constrained")
             self.axes: Axes = self.figure.add_subplot()
             # A 10.5 point bold glyph is about 0.09 inch wide.
-            wrapped = textwrap.fill(safe_text(title), max(20, int(width / 0.095)))
+            wrapped = textwrap.fill(safe_text(title), max(20, int((width - margin) / 0.095)))
             self.axes.set_title(wrapped)
         self._size = (width, height)
 
