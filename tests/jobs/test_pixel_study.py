@@ -11,12 +11,14 @@ from balancer.comparison.pixel_study import (
     ARMS,
     EXACT,
     LabeledReader,
+    PixelCase,
     PixelScore,
     score_pixel_arm,
     summarize_pixel_arms,
 )
 from balancer.comparison.pixel_training import PixelSettings
 from balancer.comparison.triplet_training import TripletSettings
+from balancer.embedding.backbones import Backbone
 from balancer.errors import DataError
 from balancer.storage.filesystem import Store
 from balancer.storage.tile_arrays import read_labeled_tiles
@@ -54,20 +56,18 @@ def test_tiles_in_class_folders(archive: Path) -> None:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_learns(arm: str) -> None:
-    train, test = (
-        LabeledReader(*made_tiles(*s, seed=i)) for i, s in enumerate([(20, 9, 4), (9,) * 3])
-    )
+    train = LabeledReader(*made_tiles(20, 9, 4))
+    test = LabeledReader(*made_tiles(9, 9, 9, seed=1))
     settings = PixelSettings(hidden=16, batch=16, epochs=5, lr=0.01, encoder_lr=0.01)
-    triplets = TripletSettings(
-        num_updates=5, tiles_per_class=4, pixels=PixelSettings(augment="all")
-    )
-    found = score_pixel_arm(arm, train, test, made_backbone(), settings, triplets, pool=1, seed=2)
+    views = PixelSettings(augment="all")
+    triplets = TripletSettings(num_updates=5, tiles_per_class=4, pixels=views)
+    case = PixelCase(1, train, test, settings, triplets)
+    found = score_pixel_arm(arm, case, made_backbone(), 2)
     assert (found.arm, found.pool, found.seed) == (arm, 1, 2)
     assert found.macro_recall > 0.6
-    again = score_pixel_arm(arm, train, test, made_backbone(), settings, triplets, pool=1, seed=2)
-    assert found == again
+    assert found == score_pixel_arm(arm, case, made_backbone(), 2)
     with pytest.raises(ValueError, match="arm must be one of baseline"):
-        score_pixel_arm("x", train, test, made_backbone(), settings, triplets, pool=1, seed=2)
+        score_pixel_arm("x", case, made_backbone(), 2)
 
 
 def test_the_table_needs_every_cell() -> None:
@@ -84,11 +84,10 @@ def test_the_job_continues(archive: Path, monkeypatch: pytest.MonkeyPatch) -> No
     options += ["--epochs", "2", "--arms", f"baseline,{EXACT}", "--pools"]
     pixel_study.main([*options, "1"])
     trained = []
-    original = pixel_study.score_pixel_arm
 
-    def counted(arm: str, *arguments: object, **named: object) -> PixelScore:
-        trained.append((arm, named["pool"]))
-        return original(arm, *arguments, **named)  # type: ignore[arg-type]
+    def counted(arm: str, case: PixelCase, backbone: Backbone, seed: int) -> PixelScore:
+        trained.append((arm, case.pool))
+        return score_pixel_arm(arm, case, backbone, seed)
 
     monkeypatch.setattr(pixel_study, "score_pixel_arm", counted)
     pixel_study.main([*options, "2"])
