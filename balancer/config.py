@@ -100,6 +100,8 @@ class ArchiveConfig(Section):
     tiles_per_shard: PositiveInt = 1024
     """Logical shard size for folders and zips; a tar or Parquet file is always one shard."""
     max_bad_fraction: Fraction = 0.01
+    bands: Literal["rgb", "bgrn-16"] = "rgb"
+    """`bgrn-16` also reads TIFFs of four 16-bit bands (blue, green, red, near infrared)."""
     long_tail: LongTailConfig | None = None
 
 
