@@ -21,6 +21,7 @@ from balancer.report.comparison_content import (
 )
 from balancer.report.comparison_curves import curves, overviews, subset_bars
 from balancer.report.comparison_files import ComparisonFigure, error_bars, plain_name
+from balancer.report.comparison_rounds import round_curves
 from balancer.report.style import (
     ARCHIVE,
     CYCLE,
@@ -69,6 +70,7 @@ def draw_comparison(content: ComparisonContent) -> list[ComparisonFigure]:
             figures += _by_class(content, encoder, f"sampled {role}", low, _resampled)
         figures += curves(content, encoder)
     figures += subset_bars(content)
+    figures += round_curves(content)
     figures += overviews(content)
     return figures
 
