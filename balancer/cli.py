@@ -15,8 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from balancer import cli_labels
 from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
+from balancer.config_selection import FilterName
 from balancer.errors import (
     BalancerError,
     ConfigError,
@@ -91,7 +93,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
     strategy: Annotated[
         str, typer.Option(help=f"{', '.join(get_args(Strategy))}.")
-    ] = "per-cluster",
+    ] = "hybrid-medoid",
     seed: Annotated[int, typer.Option(help="Decides first picks and clusters.")] = 0,
     within: Annotated[
         str, typer.Option(help="Inside a cluster: farthest-point, medoid, nearest, random.")
@@ -114,6 +116,13 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     num_outliers: Annotated[
         int, typer.Option(help="For farthest-point: leave out so many of the farthest rows.")
     ] = 0,
+    device: Annotated[
+        str, typer.Option(help="For farthest-point's rows and bounds: cpu, or cuda.")
+    ] = "auto",
+    filter_name: Annotated[
+        str,
+        typer.Option("--filter", help=f"What spares the CPU: {', '.join(get_args(FilterName))}."),
+    ] = "blas",
     num_clusters: Annotated[int | None, typer.Option(help="From the budget when absent.")] = None,
     normalize: Annotated[bool, typer.Option(help="L2-normalise the rows first.")] = True,
     id_column: Annotated[str, typer.Option(help="Parquet column with the ids.")] = "tile_id",
@@ -140,6 +149,8 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
             "exclude": exclude,
             "quality_column": quality_column,
             "num_outliers": num_outliers,
+            "device": device,
+            "filter": filter_name,
         },
         num_clusters=num_clusters,
         seed=seed,
@@ -272,6 +283,40 @@ def report(
 
 @app.command()
 @stoppable()
+def compare(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/compare-*.yaml.")],
+    overrides: Overrides = None,
+    out: Annotated[str | None, typer.Option(help="Folder: a path or s3:// URI.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="local, auto, or ray://host:port.")
+    ] = None,
+) -> None:
+    """Compare strategies against imbalance on labeled images: tables, figures, verdicts."""
+    compare_labeled(config, overrides or [], named_values(out, ray_address))
+
+
+def compare_labeled(config: Path, overrides: list[str], values: dict[str, str]) -> None:
+    """Run a labeled comparison, or continue it, write its tables and page, print the verdicts."""
+    from balancer.comparison.labeled_comparison import run_comparison
+    from balancer.comparison.labeled_summary import describe_comparison, write_summary
+    from balancer.config_comparison import ComparisonConfig
+    from balancer.config_file import load_model
+    from balancer.report.comparison_page import write_comparison_report
+    from balancer.storage.filesystem import Store
+
+    settings = load_model(ComparisonConfig, config, overrides, values)
+    compared = run_comparison(settings)
+    store = Store(settings.storage)
+    facts = write_summary(store, compared)
+    report = write_comparison_report(store, compared.uri)
+    for line in describe_comparison(facts):
+        typer.echo(line)
+    typer.echo(f"results   {store.join(compared.uri, 'results.parquet')}")
+    typer.echo(f"report    {report}")
+
+
+@app.command()
+@stoppable()
 def init(
     demo: Annotated[Path, typer.Option(help="Folder for the procedural demo archive.")],
     tiles: Annotated[int, typer.Option(help="How many tiles.")] = 4500,
@@ -292,6 +337,9 @@ def init(
     except OSError as error:
         raise StorageError(describe(error, str(demo))) from error
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
+
+
+app.command()(stoppable()(cli_labels.imbalance))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from balancer.config_fields import Fraction, Number, PositiveInt, Section, Triple, Uri
 from balancer.config_pruning import PruningConfig
 from balancer.config_selection import (
+    ENGINE_KEYS,
     AxisRule,
     ClusteringConfig,
     QuotasConfig,
@@ -67,6 +68,7 @@ UNFINGERPRINTED: dict[str, Any] = {
     "storage": True,
     "archive": {"max_bad_fraction"},
     "embedding": {"num_workers"},
+    "selection": ENGINE_KEYS,
     "training": {"checkpoint_every"},
 }
 """Keys that no result depends on: they may change when a run is continued."""
@@ -98,6 +100,8 @@ class ArchiveConfig(Section):
     tiles_per_shard: PositiveInt = 1024
     """Logical shard size for folders and zips; a tar or Parquet file is always one shard."""
     max_bad_fraction: Fraction = 0.01
+    bands: Literal["rgb", "bgrn-16"] = "rgb"
+    """`bgrn-16` also reads TIFFs of four 16-bit bands (blue, green, red, near infrared)."""
     long_tail: LongTailConfig | None = None
 
 

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,7 @@ from balancer.config import Config
 from balancer.errors import ConfigError
 
 Lines = dict[tuple[str, ...], int | str]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(
@@ -31,6 +32,26 @@ def load_config(
         overrides: `dotted.key=value` strings; values are parsed as YAML.
         values: texts by dotted key, taken as they are and applied last; a message names the key
             `ray.address` as the option `--ray-address`.
+
+    Raises:
+        ConfigError: with the line of the file and the nearest valid key.
+    """
+    return load_model(Config, path, overrides, values)
+
+
+def load_model(
+    model: type[Model],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, str] | None = None,
+) -> Model:
+    """Read a YAML file as `load_config` does, into any tree of sections.
+
+    Args:
+        model: the tree's root.
+        path: the YAML file.
+        overrides: as for `load_config`.
+        values: as for `load_config`.
 
     Raises:
         ConfigError: with the line of the file and the nearest valid key.
@@ -67,7 +88,7 @@ def load_config(
         _set_key(tree, lines, key, value, f"--set {override}")
     for name, text in (values or {}).items():
         _set_key(tree, lines, tuple(name.split(".")), text, f"--{name.replace('.', '-')} {text}")
-    return build_config(tree, origin=str(path), lines=lines)
+    return build_model(model, tree, origin=str(path), lines=lines)
 
 
 def build_config(
@@ -86,10 +107,31 @@ def build_config(
     Raises:
         ConfigError: listing every problem.
     """
+    return build_model(Config, tree, origin=origin, lines=lines)
+
+
+def build_model(
+    model: type[Model],
+    tree: Mapping[str, Any],
+    *,
+    origin: str = "configuration",
+    lines: Mapping[tuple[str, ...], int | str] | None = None,
+) -> Model:
+    """Validate a nested mapping as `build_config` does, into any tree of sections.
+
+    Args:
+        model: the tree's root.
+        tree: sections and values.
+        origin: name used in messages.
+        lines: as for `build_config`.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        problems = [_describe(problem, origin, lines or {}) for problem in error.errors()]
+        problems = [_describe(problem, model, origin, lines or {}) for problem in error.errors()]
         raise ConfigError("\n".join(problems)) from None
 
 
@@ -167,14 +209,17 @@ def describe_fields(error: ValidationError) -> str:
 
 
 def _describe(
-    problem: ErrorDetails, origin: str, lines: Mapping[tuple[str, ...], int | str]
+    problem: ErrorDetails,
+    root: type[BaseModel],
+    origin: str,
+    lines: Mapping[tuple[str, ...], int | str],
 ) -> str:
     path = tuple(str(part) for part in problem["loc"])
     where = _find_place(path, problem, lines)
     place = origin if where is None else where if isinstance(where, str) else f"{origin}:{where}"
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        valid = _valid_keys(path[:-1])
+        valid = _valid_keys(root, path[:-1])
         close = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.5)
         hint = f"Did you mean {close[0]!r}?" if close else f"Valid keys: {', '.join(valid)}."
         return f"{place}: unknown key {name!r}. {hint}"
@@ -199,12 +244,20 @@ def _find_place(
     return next(found, None)
 
 
-def _valid_keys(path: tuple[str, ...]) -> list[str]:
-    model: Any = Config
+def _valid_keys(root: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    model: Any = root
     for name in path:
-        annotation = model.model_fields[name].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if name.isdecimal():  # a place in a list, whose items `_section` found already
+            continue
+        model = _section(model.model_fields[name].annotation)
         if model is None:
             return []
     return sorted(model.model_fields)
+
+
+def _section(annotation: object) -> type[BaseModel] | None:
+    """Return the section that a field holds, plain, optional, or as the items of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section(part) for part in get_args(annotation))
+    return next((section for section in found if section is not None), None)

@@ -27,6 +27,26 @@ Strategy = Literal[
 ]
 Seeding = Literal["k-means++", "k-means||", "farthest-point", "random"]
 Within = Literal["random", "nearest", "farthest-point", "medoid"]
+FilterName = Literal[
+    "blas",
+    "fastest",
+    "torch",
+    "torch-tf32",
+    "torch-bfloat16",
+    "torch-cuda",
+    "torch-cuda-tf32",
+    "torch-cuda-bfloat16",
+    "triton",
+    "triton-tf32",
+    "triton-bfloat16",
+    "faiss",
+    "faiss-gpu",
+]
+"""What farthest-point rules pairs out with before it measures them on a CPU: see
+`balancer.selection.filters`."""
+Device = Annotated[Text, Field(pattern=r"^(auto|(cpu|cuda)(:[0-9]+)?)$")]
+ENGINE_KEYS = {"device", "filter"}
+"""Keys of `SelectionConfig` that no pick depends on."""
 AxisRule = Literal["uniform"] | Fraction | dict[str, Fraction]
 """How the budget is shared over the values of a column: equally; in proportion to their numbers to
 the power alpha; or by given shares, what they leave of 1 equally over the values they do not name.
@@ -151,7 +171,8 @@ class SelectionConfig(Section):
 
     budget: Annotated[Number, Field(gt=0)]
     """A whole number of tiles, or a share of the archive when below 1."""
-    strategy: Strategy = "per-cluster"
+    strategy: Strategy = "hybrid-medoid"
+    """See `balancer.selection.STRATEGIES`; the default closed most of the gap to labels."""
     within: Within = "farthest-point"
     """Rule inside a cluster, for `per-cluster`."""
     global_share: Fraction = 0.25
@@ -183,6 +204,21 @@ class SelectionConfig(Section):
     density, more evens it out and needs a better embedding."""
     density_exponent: Annotated[Number, Field(ge=0)] = 1.0
     """For `inverse-density`: 0 samples uniformly, 1 in inverse proportion to the density."""
+    device: Device = "auto"
+    """Where farthest-point keeps its rows and bounds: `cpu`, or `cuda`. `auto` is the GPU of a
+    worker that has one, else the CPU. No pick depends on it."""
+    filter: FilterName = "blas"
+    """What rules pairs out on a CPU before they are measured; with another one than `blas`, the
+    device `auto` is the CPU. No pick depends on it."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> SelectionConfig:
+        if self.filter != "blas" and self.device not in ("auto", "cpu"):
+            raise ValueError(
+                f"filter must be blas on the device {self.device}, which has a filter of its own; "
+                f"got {self.filter}. Leave it out, or set device: cpu"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_fallback(self) -> SelectionConfig:
@@ -210,7 +246,8 @@ class SelectionConfig(Section):
     def _check(self) -> SelectionConfig:
         if self.quotas != QuotasConfig() and self.strategy not in ("per-cluster", "hybrid"):
             raise ValueError(
-                f"quotas belong to the strategies per-cluster and hybrid; got {self.strategy}"
+                f"quotas belong to the strategies per-cluster and hybrid; got {self.strategy}. "
+                f"Set selection.strategy to one of them"
             )
         if self.budget >= 1 and self.budget != int(self.budget):
             raise ValueError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.types import BoolArray, FloatArray, IdArray, IntArray
 
 
 @numba.njit(cache=True, inline="always")
@@ -189,13 +189,20 @@ def l2_normalize(points: FloatArray) -> FloatArray:
     return out
 
 
-def require_finite(points: FloatArray, ids: IdArray | None, *, nonzero: bool) -> None:
+def require_finite(
+    points: FloatArray,
+    ids: IdArray | None,
+    *,
+    nonzero: bool,
+    ignored: BoolArray | None = None,
+) -> None:
     """Refuse rows that have no place among distances.
 
     Args:
         points: (N, D) float32.
         ids: (N,) ids, to name the row; row numbers when None.
         nonzero: also refuse rows of zero length (they cannot be L2-normalised).
+        ignored: (N,) rows that may hold anything.
 
     Raises:
         ValueError: naming the first offending rows.
@@ -205,6 +212,8 @@ def require_finite(points: FloatArray, ids: IdArray | None, *, nonzero: bool) ->
     huge: list[int] = []
     for begin in range(0, len(points), ROWS_PER_CHECK):
         block = points[begin : begin + ROWS_PER_CHECK]
+        if ignored is not None:
+            block = np.where(ignored[begin : begin + ROWS_PER_CHECK, None], np.float32(1), block)
         squares = np.einsum("ij,ij->i", block, block)
         bad += (
             (begin + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist()

@@ -102,12 +102,14 @@ class ShardRows:
         columns: (N,) values of each metadata column that was asked for, by name; None (or NaN in
             a column of numbers) where a tile has no value.
         name: id of the shard; empty for plain arrays.
+        device: where the process assigns rows to centroids; no result depends on it.
     """
 
     ids: IdArray
     points: FloatArray
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     name: str = ""
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,16 @@ reads finished runs of a labeled archive with a holdout (`archive.long_tail`, as
 are those of `selection` and `clustering`. A run's variant in the tables is the name of the folder
 it lies in. Labels never reach a recipe. Scores and embedded holdouts are kept under `--out`:
 running it again, with more runs or recipes, computes what is missing.
+
+A frozen encoder embeds a tile alike whatever the pool, so one run over the whole archive, without
+`archive.long_tail`, does for all pools: `--cut 0,1,2 --largest 80 --imbalance 10 --holdout 20` cuts
+them from its embeddings by the recipe of `archive.long_tail`, one for each seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -34,9 +39,10 @@ from balancer.comparison.recipe_study import (
     summarize_scores,
 )
 from balancer.comparison.recipes import Recipe, known_recipes, make_recipe
-from balancer.config import Config, digest_json
+from balancer.config import Config, LongTailConfig, digest_json
 from balancer.config_file import build_config
 from balancer.errors import ConfigError, DataError
+from balancer.imbalance.long_tail import long_tailed_pool
 from balancer.rounds.state import state_from_json
 from balancer.stages.catalog import build_catalog, discover_sources
 from balancer.stages.context import RunContext
@@ -46,6 +52,7 @@ from balancer.stages.resources import ray_session
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
 from balancer.storage.tables import read_table, write_table
+from balancer.types import RoundState
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,6 +68,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tune", type=_integers, default=[], metavar="POOLS")
     parser.add_argument("--report", type=_integers, default=[], metavar="POOLS")
     parser.add_argument("--against", default="medoid", help="compare with this recipe")
+    parser.add_argument("--cut", type=_integers, default=[], metavar="SEEDS")
+    tail = LongTailConfig()
+    parser.add_argument("--largest", type=int, default=tail.largest, help="of pools that are cut")
+    parser.add_argument("--imbalance", type=float, default=tail.imbalance)
+    parser.add_argument("--holdout", type=int, default=tail.holdout)
     options = parser.parse_args(arguments)
     exit_with_codes(lambda: _study(options))
 
@@ -107,22 +119,24 @@ def _scores_of(
 ) -> Iterator[RecipeScore]:
     """Yield the scores of one run; those that are stored are not computed again."""
     config = _config_of(store, run)
-    if config.archive.long_tail is None:
-        raise DataError(f"{run} must have archive.long_tail with a holdout; it has none.")
     variant = store.absolute(run).rstrip("/").split("/")[-2]
-    seed = config.archive.long_tail.seed
-    rows: tuple[LabeledRows, LabeledRows] | None = None
-    methods: list[str | Recipe] = [RANDOM, ORACLE, *recipes]
-    for share in options.shares:
-        for recipe in methods:
+    whole: LabeledRows | None = None
+    for tail in _tails(config, options):
+        rows: tuple[LabeledRows, LabeledRows] | None = None
+        cut = None if config.archive.long_tail else tail.model_dump(mode="json")
+        methods: list[str | Recipe] = [RANDOM, ORACLE, *recipes]
+        for share, recipe in itertools.product(options.shares, methods):
             what = recipe if isinstance(recipe, str) else [asdict(recipe), options.seeds]
-            key = digest_json([store.absolute(run), share, what])
+            key = digest_json([store.absolute(run), share, what, *([cut] if cut else [])])
             uri = store.absolute(f"{options.out}/scores/{key}.json")
             if store.exists(uri):
                 yield RecipeScore(**json.loads(store.read_bytes(uri)))
                 continue
+            if rows is None and cut:
+                whole = whole or _read_whole(store, config)
+                rows = _cut(whole, tail)
             rows = rows or _read_run(store, config, options.out)
-            case = Case(variant, seed, share, *rows)
+            case = Case(variant, tail.seed, share, *rows)
             score = (
                 score_baseline(case, recipe)
                 if isinstance(recipe, str)
@@ -130,6 +144,30 @@ def _scores_of(
             )
             store.write_bytes(uri, json.dumps(asdict(score)).encode())
             yield score
+
+
+def _tails(config: Config, options: argparse.Namespace) -> list[LongTailConfig]:
+    """Return the pool of a run, or the pools to cut from a run of a whole archive."""
+    if config.archive.long_tail is not None:
+        return [config.archive.long_tail]
+    if not options.cut:
+        raise DataError(
+            f"{config.out} must have archive.long_tail with a holdout; it has none. Give --cut to "
+            f"cut pools from it."
+        )
+    if options.holdout < 1:
+        raise ConfigError(f"--holdout must be at least 1; got {options.holdout}.")
+    sizes = {"largest": options.largest, "imbalance": options.imbalance}
+    return [LongTailConfig(**sizes, holdout=options.holdout, seed=seed) for seed in options.cut]
+
+
+def _cut(whole: LabeledRows, tail: LongTailConfig) -> tuple[LabeledRows, LabeledRows]:
+    """Return a long-tailed pool of an archive, and its test set."""
+    pool, test = long_tailed_pool(whole.ids, whole.labels, tail)
+    return (
+        LabeledRows(whole.ids[pool], whole.features[pool], whole.labels[pool]),
+        LabeledRows(whole.ids[test], whole.features[test], whole.labels[test]),
+    )
 
 
 def _config_of(store: Store, run: str) -> Config:
@@ -141,14 +179,28 @@ def _config_of(store: Store, run: str) -> Config:
     return build_config(spec["spec"]["config"] | {"out": run})
 
 
-def _read_run(store: Store, config: Config, out: str) -> tuple[LabeledRows, LabeledRows]:
-    """Return the pool of a run's first round and the test set, in its embedding."""
+def _read_whole(store: Store, config: Config) -> LabeledRows:
+    """Return the tiles of a run's first round."""
+    context, state = _first_round(store, config)
+    with ray_session(config.ray):
+        catalog = build_catalog(context, *discover_sources(store, config.archive))
+    ids, features = read_round(store, state, normalize=config.embedding.normalize)
+    return LabeledRows(ids, features, labels_of(store, catalog, ids))
+
+
+def _first_round(store: Store, config: Config) -> tuple[RunContext, RoundState]:
     ledger = Ledger(store, store.absolute(config.out))
     context = RunContext(config, store, ledger, Reporter(quiet=True))
     payload = ledger.read_commit(context.round_name(0))
     if payload is None:
         raise DataError(f"{config.out} must have finished a round; it has not. Run it first.")
-    state = state_from_json(payload, ledger)
+    return context, state_from_json(payload, ledger)
+
+
+def _read_run(store: Store, config: Config, out: str) -> tuple[LabeledRows, LabeledRows]:
+    """Return the pool of a run's first round and the test set, in its embedding."""
+    context, state = _first_round(store, config)
+    ledger = context.ledger
     assert state.encoder is not None  # the round is committed
     key = digest_json([ledger.absolute(""), state.encoder.fingerprint])
     uri = store.absolute(f"{out}/holdouts/{key}.parquet")

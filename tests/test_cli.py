@@ -61,7 +61,7 @@ class TestSelect:
     def test_npy(self, call: Call, matrix: Path) -> None:
         out = matrix.with_name("manifest.parquet")
         assert call("select", matrix, "--budget", 20, "--seed", 7, "--out", out) == 0
-        assert call.out == f"20 rows picked by per-cluster: {out}\n"
+        assert call.out == f"20 rows picked by hybrid-medoid: {out}\n"
         manifest = pq.read_table(out)
         assert manifest.column_names == list(MANIFEST_COLUMNS)
         assert manifest["rank"].to_pylist() == list(range(20))
@@ -72,7 +72,7 @@ class TestSelect:
         facts = json.loads(manifest.schema.metadata[b"balancer"])
         assert facts["embeddings"] == str(matrix)
         assert (facts["seed"], facts["code_version"]) == (7, __version__)
-        assert facts["config"]["selection"]["strategy"] == "per-cluster"
+        assert facts["config"]["selection"]["strategy"] == "hybrid-medoid"
 
     @pytest.mark.parametrize("strategy", ["random", "farthest-point", "per-cluster", "hybrid"])
     def test_parquet(self, call: Call, tmp_path: Path, strategy: str) -> None:
@@ -108,6 +108,24 @@ class TestSelect:
         for out in (one, other):
             assert call("select", matrix, "--budget", 20, "--out", out) == 0
         assert one.read_bytes() == other.read_bytes()
+
+    def test_the_engine_changes_no_byte(self, call: Call, matrix: Path) -> None:
+        written = []
+        for options in ((), ("--filter", "torch"), ("--device", "cpu:0")):
+            out = matrix.with_name("out.parquet")
+            arguments = ("select", matrix, "--budget", 20, "--strategy", "farthest-point")
+            assert call(*arguments, "--out", out, *options) == 0
+            written.append(out.read_bytes())
+        assert written == written[:1] * 3
+
+    def test_an_engine_that_is_not_there(self, call: Call, matrix: Path) -> None:
+        arguments = ("select", matrix, "--budget", 20, "--out", matrix.with_name("o.parquet"))
+        assert call(*arguments, "--filter", "knn") == 2
+        assert "filter: Input should be 'blas', 'fastest', 'torch'" in call.err
+        assert call(*arguments, "--device", "tpu") == 2
+        assert "device: String should match pattern" in call.err
+        assert call(*arguments, "--device", "cuda", "--filter", "faiss") == 2
+        assert "filter must be blas on the device cuda" in call.err
 
     @pytest.mark.s3
     def test_object_store(self, call: Call, s3_bucket: str, matrix: Path) -> None:

@@ -160,6 +160,13 @@ def test_exponents_and_whole_numbers_are_numbers(tmp_path: Path) -> None:
     assert (config.encoder.std, config.measures.compare) == ((1.0, 0.1, 0.5), ())
 
 
+def test_fingerprint_ignores_the_engine() -> None:
+    base = Config.model_validate(MINIMAL)
+    other = {**MINIMAL, "selection": {"budget": 10, "device": "cpu", "filter": "faiss"}}
+    assert Config.model_validate(other).frozen_part() == base.frozen_part()
+    assert {"device", "filter"}.isdisjoint(base.frozen_part()["selection"])
+
+
 def test_frozen_encoder_needs_weights_or_a_factory() -> None:
     with pytest.raises(ConfigError, match="frozen needs weights"):
         build_config({**MINIMAL, "encoder": {"kind": "frozen"}})
@@ -172,6 +179,10 @@ def test_difference_lists_leaves() -> None:
     assert config_difference(old.frozen_part(), new.frozen_part()) == ["seed: 0 -> 4"]
 
 
-@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda p: p.name)
+# Those of `balancer compare` are read by tests/comparison.
+RUNS = [p for p in sorted(Path("configs").glob("*.yaml")) if not p.name.startswith("compare-")]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert load_config(path).rounds >= 1

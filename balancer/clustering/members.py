@@ -52,7 +52,7 @@ def local_members(
 
     Cost: one assignment; counts.sum() rows are returned at most.
     """
-    labels, squared = assign(rows.points, centroids)
+    labels, squared = assign(rows.points, centroids, device=rows.device)
     keys = squared if rule == "nearest" else hash_ids(rows.ids, seed)
     kept = _first_of_each(labels, keys, rows.ids, counts)
     return Members(labels[kept], keys[kept], rows.ids[kept], rows.points[kept])

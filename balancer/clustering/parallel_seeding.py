@@ -68,7 +68,7 @@ def local_candidates(
         rate: l / phi.
         seed: of this round's hashes.
     """
-    _, squared = assign(rows.points, candidates)
+    _, squared = assign(rows.points, candidates, device=rows.device)
     uniform = hash_ids(rows.ids, seed).astype(np.float64) * 2.0**-64
     joins = uniform < rate * squared.astype(np.float64)
     return rows.ids[joins], rows.points[joins]

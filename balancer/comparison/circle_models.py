@@ -6,8 +6,7 @@ so that a gain is no artefact of one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from balancer.comparison.circles import NUM_RINGS
+from balancer.comparison.threads import one_thread
 from balancer.types import FloatArray, IntArray
 
 BATCH_SIZE = 32
@@ -84,19 +84,8 @@ def predict_networks(
     """
     if sorted(set(checkpoints)) != list(checkpoints):
         raise ValueError(f"checkpoints must ascend; got {list(checkpoints)}.")
-    with _one_thread():
+    with one_thread():
         return _train_and_predict(points, rings, test_points, seeds, checkpoints)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep torch on one thread: handing networks this small between threads costs more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train_and_predict(

@@ -229,8 +229,10 @@ def _closed(gain: DoubleArray, gap: DoubleArray) -> str:
     if gap.mean() <= 0:
         return "no gap"
     rows = child_generator(0, "bootstrap").integers(len(gain), size=(RESAMPLES, len(gain)))
-    ratios = gain[rows].mean(axis=1) / gap[rows].mean(axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    gaps = gap[rows].mean(axis=1)
+    if (gaps <= 0).any():  # the ratio has no bounds
+        return f"{gain.mean() / gap.mean():.0%} (no interval: the gap may be 0)"
+    low, high = np.percentile(gain[rows].mean(axis=1) / gaps, [2.5, 97.5])
     return f"{gain.mean() / gap.mean():.0%} ({low:.0%} to {high:.0%})"
 
 

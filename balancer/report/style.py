@@ -70,15 +70,18 @@ class Canvas:
     """A figure with one pair of axes in the house style, and its way to a `Picture`.
 
     Made without pyplot, so there is no global state; the style holds inside the constructor and
-    `picture` only.
+    `picture` only. Long names beside the axes push the title to the right: `margin` inches of the
+    width are then not for it.
     """
 
-    def __init__(self, title: str, *, width: float = 5.0, height: float = 3.3) -> None:
+    def __init__(
+        self, title: str, *, width: float = 5.0, height: float = 3.3, margin: float = 0.0
+    ) -> None:
         with mpl.rc_context(_STYLE):
             self.figure = Figure(figsize=(width, height), layout="constrained")
             self.axes: Axes = self.figure.add_subplot()
             # A 10.5 point bold glyph is about 0.09 inch wide.
-            wrapped = textwrap.fill(safe_text(title), max(20, int(width / 0.095)))
+            wrapped = textwrap.fill(safe_text(title), max(20, int((width - margin) / 0.095)))
             self.axes.set_title(wrapped)
         self._size = (width, height)
 
@@ -108,6 +111,14 @@ class Canvas:
             self.axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if y:
             self.axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+    def png(self) -> bytes:
+        """Draw the figure as a PNG of 160 dots per inch, for documents that cannot hold SVG."""
+        buffer = io.BytesIO()
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            self.figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+        return buffer.getvalue()
 
     def picture(self, alt: str) -> Picture:
         """Draw the figure as an SVG data URI; the same figure always gives the same bytes."""

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
 from balancer.config_file import describe_fields
+from balancer.config_selection import ENGINE_KEYS
 from balancer.errors import ConfigError, DataError
-from balancer.selection.arrays import select_weighted
+from balancer.selection.arrays import row_numbers, select_weighted
 from balancer.selection.constraints import Constraints
 from balancer.selection.fallback import NEEDS_HEALTH
+from balancer.selection.mapped_pool import OUT_OF_CORE
 from balancer.selection.strategies import CLUSTERED
 from balancer.storage.allocations import weight_table
 from balancer.storage.certificates import write_certificate, write_excluded
@@ -22,11 +24,14 @@ from balancer.storage.embedding_identity import embeddings_fingerprint, sum_row_
 from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
+from balancer.storage.mapped_vectors import map_vectors
 from balancer.storage.selections import selection_notes
 from balancer.storage.tables import write_table
 from balancer.storage.tile_lists import read_numbers, read_tile_lists
-from balancer.types import Manifest
+from balancer.types import FloatArray, IdArray, Manifest
 from balancer.version import __version__
+
+_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     lists = read_tile_lists(store, selection)
-    ids, vectors = read_vectors(store, request.uri, request.id_column, request.vector_column)
+    ids, vectors = _read(store, request, selection)
     column = selection.quality_column
     constraints = Constraints(
         lists.include,
@@ -107,12 +112,12 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         raise DataError(f"{request.uri}: {message}") from error
     footer = {
         "config": {
-            "selection": selection.model_dump(mode="json"),
+            "selection": selection.model_dump(mode="json", exclude=ENGINE_KEYS),
             "clustering": clustering.model_dump(mode="json"),
             "normalize": request.normalize,
         },
         "embeddings": request.uri,
-        "embeddings_fingerprint": embeddings_fingerprint(sum_row_digests(ids, vectors), len(ids)),
+        "embeddings_fingerprint": embeddings_fingerprint(_digest(ids, vectors), len(ids)),
         "id_column": request.id_column,
         "vector_column": request.vector_column,
         "seed": request.seed,
@@ -129,10 +134,31 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     if request.weights is not None:
         if weights is None:
             raise ConfigError(
-                "weights (--weights) need a per-cluster part; global_share is 1, so all picks are "
-                "global. Lower global_share, or leave weights out."
+                "weights (--weights) need a per-cluster part (global_share below 1) and, for "
+                f"hybrid-medoid, no included tiles; got {selection.strategy} with global_share "
+                f"{selection.global_share} and {picked.num_included} included. Use hybrid or "
+                "per-cluster, or leave weights out."
             )
         uri = store.absolute(request.weights)
         write_table(store, uri, weight_table(weights.ids, weights.cluster, weights.weight))
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)
+
+
+def _read(
+    store: Store, request: EmbeddingsRequest, selection: SelectionConfig
+) -> tuple[IdArray, FloatArray]:
+    """Read ids and vectors; map a matrix that the strategy can select from as it lies there."""
+    mapped = map_vectors(store, request.uri) if selection.strategy in OUT_OF_CORE else None
+    if mapped is None:
+        return read_vectors(store, request.uri, request.id_column, request.vector_column)
+    return row_numbers(len(mapped)), mapped
+
+
+def _digest(ids: IdArray, vectors: FloatArray) -> int:
+    """Digest all rows, block by block."""
+    rows = np.asarray(vectors)  # a plain array, whose rows are cheap to look at
+    return sum(
+        sum_row_digests(ids[begin : begin + _BLOCK], rows[begin : begin + _BLOCK])
+        for begin in range(0, len(ids), _BLOCK)
+    )

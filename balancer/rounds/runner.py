@@ -18,6 +18,7 @@ from balancer.rounds.state import (
     state_to_json,
 )
 from balancer.selection.fallback import fallback_for
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.stages.catalog import Catalog, build_catalog, check_sources, discover_sources
 from balancer.stages.cluster import REFERENCE, assign_tiles, cluster, clusters_for
 from balancer.stages.constraints import check_catalog
@@ -186,6 +187,7 @@ def run_round(
         metadata=Metadata(catalog.shards, tuple(columns)),
         exclude=exclude,
         num_gpus=gpus,
+        engine=EngineChoice.of(config.selection),
     ) as pool:
         num_clusters = clusters_for(context, budget, pool.num_rows)
         clustering, kmeans = cluster(

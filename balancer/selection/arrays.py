@@ -20,8 +20,10 @@ from balancer.selection.certified import Certified, certify_selection
 from balancer.selection.constraints import Constraints, kept_rows, quality_columns
 from balancer.selection.fallback import NEEDS_HEALTH
 from balancer.selection.included import tile_rates
+from balancer.selection.mapped_pool import OUT_OF_CORE, MappedPool
 from balancer.selection.pool import ArrayPool
 from balancer.selection.settings import Settings
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.selection.strata import label_rows
 from balancer.selection.strategies import CLUSTERED, run_strategy
 from balancer.types import (
@@ -50,7 +52,9 @@ def select(  # noqa: PLR0913 - a public call spells its options out
     """Pick a balanced, diverse subset of embeddings: the whole selection in one call.
 
     Args:
-        embeddings: (N, D) numbers, finite; converted to float32.
+        embeddings: (N, D) numbers, finite; converted to float32. From a float32 memory map
+            (`np.load(path, mmap_mode="r")`), `farthest-point` and `random` select without copying
+            it; it may be larger than memory.
         selection: the budget as a number, or a share below 1 (default strategy), or the whole
             `SelectionConfig`.
         ids: (N,) unique ids; row numbers as text when absent.
@@ -67,7 +71,8 @@ def select(  # noqa: PLR0913 - a public call spells its options out
         ValueError: shapes, duplicate ids, rows that are not finite, a budget beyond N,
             constraints that cannot be met, a fallback.
 
-    Cost: O(N D) memory; time of the strategy, see `balancer.selection.strategies`.
+    Cost: O(N D) memory, mapped arrays apart; time of the strategy, see
+    `balancer.selection.strategies`.
 
     >>> tiles = np.random.default_rng(0).normal(size=(100, 8))
     >>> len(select(tiles, 10))
@@ -158,16 +163,19 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
     if config.fallback is not None:
         raise ValueError(NEEDS_HEALTH)
     limits = constraints or Constraints()
+    include = np.asarray(limits.include, dtype=np.str_)
+    if isinstance(embeddings, np.memmap) and config.strategy in OUT_OF_CORE:
+        mapped, column = _mapped_pool(embeddings, config, ids, columns, limits, normalize=normalize)
+        settings = Settings.of(config, derive_seed(seed, "select"), None, include=include)
+        settings = replace(settings, quality_column=column)
+        picked = run_strategy(config.strategy, mapped, _budget(config, mapped.num_rows), settings)
+        return picked, partial(certify_selection, mapped, picked, seed=settings.seed), None
     points, names, kept = _prepare_kept(embeddings, ids, limits, normalize=normalize)
     found, quality_column = _all_columns(config, columns, limits, len(kept))
     found = {name: values[kept] for name, values in found.items()}
-    budget = int(config.budget) if config.budget >= 1 else round(config.budget * len(points))
-    if not 1 <= budget <= len(points):
-        raise ValueError(
-            f"The budget must lie between 1 and the {len(points)} rows there are; got {budget}. "
-            f"Lower the budget or add rows."
-        )
-    pool = ArrayPool(points, names, columns=found)
+    budget = _budget(config, len(points))
+    engine = EngineChoice.of(config)
+    pool = ArrayPool(points, names, columns=found, engine=engine)
     fitted: Clustering | None = None
     if config.strategy in CLUSTERED:
         kmeans = clustering or ClusteringConfig()
@@ -175,8 +183,7 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
         fitter = fit_hierarchy if config.strategy == "hierarchical" else fit
         fitted = fitter(pool, count, config=kmeans, seed=derive_seed(seed, "cluster"))
         labels, _ = assign(points, fitted.centroids)
-        pool = ArrayPool(points, names, labels, fitted.centroids, found)
-    include = np.asarray(limits.include, dtype=np.str_)
+        pool = ArrayPool(points, names, labels, fitted.centroids, found, engine)
     settings = Settings.of(config, derive_seed(seed, "select"), fitted, include=include)
     settings = replace(settings, quality_column=quality_column)
     picked = run_strategy(config.strategy, pool, budget, settings)
@@ -185,6 +192,40 @@ def select_weighted(  # noqa: PLR0913 - a public call spells its options out
         partial(certify_selection, pool, picked, seed=settings.seed),
         _weigh(pool, picked),
     )
+
+
+def _budget(config: SelectionConfig, count: int) -> int:
+    budget = int(config.budget) if config.budget >= 1 else round(config.budget * count)
+    if not 1 <= budget <= count:
+        raise ValueError(
+            f"The budget must lie between 1 and the {count} rows there are; got {budget}. "
+            f"Lower the budget or add rows."
+        )
+    return budget
+
+
+def _mapped_pool(
+    embeddings: ArrayLike,
+    config: SelectionConfig,
+    ids: IdArray | None,
+    columns: Mapping[str, NDArray[Any]] | None,
+    constraints: Constraints,
+    *,
+    normalize: bool,
+) -> tuple[MappedPool, str | None]:
+    """Return the validated rows of a mapped array, and the name of the quality's column.
+
+    Nothing is copied where the array is float32 and C-contiguous.
+    """
+    points, names = _matrix_and_ids(embeddings, ids)
+    kept = kept_rows(names, constraints)
+    ignored = None if kept is None else ~kept
+    require_finite(points, names, nonzero=normalize, ignored=ignored)
+    found, quality_column = _all_columns(config, columns, constraints, len(names))
+    kept = np.ones(len(names), np.bool_) if kept is None else kept
+    engine = EngineChoice.of(config)
+    pool = MappedPool(points, names, kept, normalize=normalize, columns=found, engine=engine)
+    return pool, quality_column
 
 
 def _columns(
@@ -262,16 +303,24 @@ def _prepare_kept(
     return points, names, kept
 
 
+def row_numbers(count: int) -> IdArray:
+    """Return row numbers as decimal text, in no more characters than they take.
+
+    >>> row_numbers(11)[[0, 10]].tolist()
+    ['0', '10']
+    """
+    return np.arange(count).astype(f"U{len(str(max(0, count - 1)))}")
+
+
 def _matrix_and_ids(embeddings: ArrayLike, ids: IdArray | None) -> tuple[FloatArray, IdArray]:
-    points = np.ascontiguousarray(embeddings, dtype=np.float32)
+    # asarray makes a plain array of a memory map without reading it.
+    points = np.ascontiguousarray(np.asarray(embeddings), dtype=np.float32)
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(
             f"Embeddings must be a matrix of N > 0 rows and D > 0 columns; "
             f"got shape {points.shape}."
         )
-    names = (
-        np.arange(len(points)).astype(np.str_) if ids is None else np.asarray(ids, dtype=np.str_)
-    )
+    names = row_numbers(len(points)) if ids is None else np.asarray(ids, dtype=np.str_)
     if names.shape != (len(points),):
         raise ValueError(f"There must be one id per row ({len(points)}); got {names.shape}.")
     ordered = np.sort(names)

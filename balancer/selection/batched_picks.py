@@ -13,8 +13,8 @@ import numba
 import numpy as np
 
 from balancer.distances import squared_distance
-from balancer.selection.catch_up import SmallIntArray
 from balancer.selection.pick_loop import approximate
+from balancer.selection.row_order import SmallIntArray
 from balancer.types import FloatArray, IntArray
 
 TINY = 1e-36

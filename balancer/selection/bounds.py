@@ -166,6 +166,10 @@ def _measure_rows(
     rows = min(tile.shape[0], bounds.points.shape[0] - begin)
     count = half_norms.shape[0]
     for r in range(rows):
+        if bounds.keys[begin + r] < 0:  # excluded: may hold anything, and is never looked at
+            tile[r] = 0
+            bounds.norms[begin + r] = 0
+            continue
         load_row(bounds.points, begin + r, bounds.cosine, tile[r])
         total = 0.0
         for j in range(tile.shape[1]):
@@ -235,7 +239,7 @@ def new_bounds(
     """
     cosine = options.cosine
     num_rows, dim = points.shape
-    mean, centroids = sample_centroids(points, num_cells, cosine=cosine)
+    mean, centroids = sample_centroids(points, num_cells, cosine=cosine, excluded=options.excluded)
     keys = np.full(num_rows, np.inf, np.float32)
     if options.excluded is not None:
         keys[options.excluded] = -1

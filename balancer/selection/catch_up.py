@@ -18,16 +18,15 @@ row's own cell come before all others.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from balancer.distances import squared_distance
 from balancer.selection.bounds import Bounds, load_row, weigh
+from balancer.selection.row_order import below
 from balancer.types import FloatArray, IntArray
-
-SmallIntArray = np.ndarray[tuple[Any, ...], np.dtype[np.signedinteger[Any]]]
 
 TILE_ROWS = 256
 FIRST_WIDTH = 64
@@ -145,12 +144,6 @@ def _lower(
                     distance = squared_distance(points[row], picks[numbers[c]])
                 key = min(key, weigh(distance, weight))
         keys[row] = key
-
-
-@numba.njit(cache=True)
-def below(key: np.float32, rank: int, threshold: np.float32, threshold_rank: int) -> bool:
-    """Whether (key, rank) comes after the threshold: farther rows first, then lower ranks."""
-    return bool(key < threshold or (key == threshold and rank > threshold_rank))
 
 
 @numba.njit(cache=True)
@@ -281,44 +274,3 @@ def show_tiles(
                 bounds, rows[starts[t] : starts[t + 1]], query, space, worker
             )
     return int(pairs.sum())
-
-
-@numba.njit(cache=True)
-def counting_order(values: SmallIntArray, count: int) -> IntArray:
-    """Return the stable order of integers from 0 to below `count` (counting sort)."""
-    starts = np.zeros(count + 1, np.int64)
-    for i in range(values.shape[0]):
-        starts[values[i] + 1] += 1
-    for v in range(count):
-        starts[v + 1] += starts[v]
-    order = np.empty(values.shape[0], np.int64)
-    for i in range(values.shape[0]):
-        order[starts[values[i]]] = i
-        starts[values[i]] += 1
-    return order
-
-
-@numba.njit(cache=True)
-def cell_tiles(cells: SmallIntArray, size: int) -> IntArray:
-    """Cut rows sorted by cell into tiles of one cell and at most `size` rows."""
-    starts = np.empty(cells.shape[0] + 1, np.int64)
-    count = 0
-    for i in range(cells.shape[0]):
-        if i == 0 or cells[i] != cells[i - 1] or i - starts[count - 1] == size:
-            starts[count] = i
-            count += 1
-    starts[count] = cells.shape[0]
-    return starts[: count + 1]
-
-
-@numba.njit(cache=True)
-def rows_above(bounds: Bounds, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
-    """Return the rows whose bound is not below the threshold."""
-    kept = np.empty(rows.shape[0], np.int64)
-    count = 0
-    for i in range(rows.shape[0]):
-        row = rows[i]
-        if not below(bounds.keys[row], bounds.ranks[row], threshold, rank):
-            kept[count] = row
-            count += 1
-    return kept[:count]

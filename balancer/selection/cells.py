@@ -9,21 +9,29 @@ from __future__ import annotations
 import numpy as np
 
 from balancer.distances import l2_normalize
-from balancer.types import FloatArray, IntArray
+from balancer.types import BoolArray, FloatArray, IntArray
 
 SAMPLE = 2048
 ITERATIONS = 2
 
 
 def sample_centroids(
-    points: FloatArray, num_cells: int, *, cosine: bool
+    points: FloatArray, num_cells: int, *, cosine: bool, excluded: BoolArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """Return the mean (D,) of an evenly spaced sample, and (num_cells, D) centred centroids of it.
 
+    Excluded rows, which may hold anything, are not sampled; where all are, the mean is 0.
+
     Cost: O(SAMPLE * num_cells * D), a few milliseconds.
     """
-    step = max(1, len(points) // SAMPLE)
-    sample = np.ascontiguousarray(points[::step][:SAMPLE], dtype=np.float32)
+    if excluded is None:
+        sample = points[:: max(1, len(points) // SAMPLE)][:SAMPLE]
+    else:
+        kept = np.flatnonzero(~excluded)
+        sample = points[kept[:: max(1, len(kept) // SAMPLE)][:SAMPLE]]
+    if len(sample) == 0:
+        return np.zeros(points.shape[1], np.float32), np.zeros((1, points.shape[1]), np.float32)
+    sample = np.ascontiguousarray(sample, dtype=np.float32)
     if cosine:
         sample = l2_normalize(sample)
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)

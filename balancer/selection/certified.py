@@ -30,7 +30,8 @@ def certify_selection(pool: Pool, selection: Selection, *, seed: int) -> Certifi
     run of one pick more over the same rows. With included tiles, radius and bound are given those:
     both runs start from them. With z outliers the radius leaves out the z farthest rows, and the
     run makes z picks more. Quality changes what is picked, never what is measured: radii and bounds
-    are of plain distances.
+    are of plain distances. So with quality and outliers the radius leaves out the z rows that are
+    plainly farthest, and `Selection.outliers` names those farthest by weighted distance.
 
     Args:
         pool: the rows it was selected from.

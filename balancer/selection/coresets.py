@@ -46,6 +46,7 @@ import numpy as np
 from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import FarthestPoints, farthest_point, seeded_first
 from balancer.selection.k_center import Packing
+from balancer.selection.shard_bounds import ON_CPU, EngineChoice
 from balancer.types import FloatArray, IdArray
 
 UNION_BYTES = 1 << 30
@@ -138,6 +139,7 @@ def local_coreset(
     epsilon: float | None,
     seed: int,
     max_size: int | None = None,
+    engine: EngineChoice = ON_CPU,
 ) -> Coreset:
     """Return the coreset of one shard (local).
 
@@ -148,6 +150,7 @@ def local_coreset(
         epsilon: > 0 for the criterion of Ceccarello et al.; None stops after k picks (Malkomes).
         seed: decides the first pick.
         max_size: rows of the coreset at most, at least k; no limit when absent.
+        engine: what keeps the bounds; never changes a pick.
 
     Raises:
         ValueError: an argument out of range.
@@ -172,7 +175,7 @@ def local_coreset(
     if num_rows <= num_picks:
         return Coreset(ids, points, num_picks, 0.0, 0.0, ids[:0], (num_rows,))
     limit = num_picks if epsilon is None else min(max_size or num_rows, num_rows)
-    picks, size = _pick_until(points, ids, num_picks, epsilon, limit, seed)
+    picks, size = _pick_until(points, ids, num_picks, epsilon, limit, seed, engine)
     chosen = picks.indices[:size]
     radius = float(picks.distances[size]) if size < num_rows else 0.0
     first_radius = float(picks.distances[num_picks])
@@ -213,7 +216,13 @@ def merge_coresets(parts: Sequence[Coreset]) -> Coreset:
     )
 
 
-def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = None) -> CoresetPicks:
+def finalize_coreset(
+    merged: Coreset,
+    *,
+    seed: int,
+    included: Picks | None = None,
+    engine: EngineChoice = ON_CPU,
+) -> CoresetPicks:
     """Pick k rows of the union, or what the included rows leave of k (finalize).
 
     The guarantee holds with included rows, over all choices that contain them: the radii r_k bound
@@ -223,6 +232,7 @@ def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = Non
         merged: of all shards.
         seed: decides the first pick.
         included: at most k rows that are picked already.
+        engine: what keeps the bounds; never changes a pick.
 
     Raises:
         ValueError: the shards have fewer than k rows together.
@@ -253,6 +263,7 @@ def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = Non
             merged.sizes,
             merged.num_capped,
         )
+    engine = engine.on("cpu")
     run = farthest_point(
         merged.vectors,
         wanted,
@@ -260,6 +271,8 @@ def finalize_coreset(merged: Coreset, *, seed: int, included: Picks | None = Non
         ids=merged.ids,
         selected=given.vectors if given else None,
         excluded=taken if given else None,
+        device=engine.device,
+        filter=engine.filter,
     )
     chosen = run.indices[:count]
     union_radius = float(run.distances[count]) if num_rows > count else 0.0
@@ -290,16 +303,20 @@ def _pick_until(
     epsilon: float | None,
     limit: int,
     seed: int,
+    engine: EngineChoice,
 ) -> tuple[FarthestPoints, int]:
     """Return a run and the size of the coreset: the least that meets the criterion, or `limit`.
 
     The run has a pick beyond the coreset, unless that is all rows: its distance is the radius.
     """
     first, num_rows = seeded_first(ids, seed), len(points)
+    engine = engine.on("cpu")
     most = min(limit + 1, num_rows)
     count = min(2 * num_picks + 1, most)
     while True:
-        run = farthest_point(points, count, first=first, ids=ids)
+        run = farthest_point(
+            points, count, first=first, ids=ids, device=engine.device, filter=engine.filter
+        )
         if epsilon is None:
             return run, limit
         radii = run.distances[num_picks:].astype(np.float64)

@@ -11,18 +11,14 @@ The state worth keeping is the list of picks: `LazyBounds.add` rebuilds the rest
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import numba
 import numpy as np
-import scipy.linalg  # noqa: F401 - its BLAS is what compiled code calls; BLAS below must see it
-from threadpoolctl import ThreadpoolController
 
-from balancer.distances import distances_to
+from balancer.distances import l2_normalize
+from balancer.selection.blas_threads import single_blas
 from balancer.selection.bounds import (
     DEFAULT,
     Options,
-    append_rows,
     append_vectors,
     load_row,
     new_bounds,
@@ -31,16 +27,15 @@ from balancer.selection.bounds import (
 from balancer.selection.catch_up import (
     TILE_ROWS,
     Query,
-    cell_tiles,
-    counting_order,
     new_workspace,
     relative_error,
-    rows_above,
     show_tiles,
 )
+from balancer.selection.duplicates import take_duplicates
 from balancer.selection.filtered_catch_up import show_rows
 from balancer.selection.filters import Filter
-from balancer.selection.pick_loop import Stop, run_pool
+from balancer.selection.pick_loop import Rows, Stop, run_pool
+from balancer.selection.row_order import cell_tiles, counting_order, rows_above
 from balancer.types import FloatArray, IntArray
 
 WAVES = (64, 256, 1 << 31)
@@ -89,7 +84,7 @@ class LazyBounds:
         self.picked: IntArray = np.full(capacity, -1, np.int64)
         self.squared: FloatArray = np.full(capacity, np.inf, np.float32)
         self.num_pairs = 0
-        self._skip = options.skip
+        self.skip = options.skip
         self._error = relative_error(points.shape[1])
         self._workspace = new_workspace(self._threads, points.shape[1])
         self._shares = list(shares)
@@ -134,19 +129,39 @@ class LazyBounds:
         with single_blas():
             self._run(None, limit, np.float32(0), LAST_RANK)
         if self.num_picks < limit:
-            self._take_duplicates(limit)
+            take_duplicates(self, limit)
 
     def outliers(self) -> tuple[IntArray, float, int]:
         """Return the `skip` farthest rows, and the squared radius of the rest with its row.
 
         The row is -1 and the radius 0 when no other row is left.
         """
-        fresh, _ = self.refresh(self._skip + 1)
-        order = self._by_distance(fresh)
-        if len(order) <= self._skip:
+        fresh, _ = self.refresh(self.skip + 1)
+        order = self.by_distance(fresh)
+        if len(order) <= self.skip:
             return order, 0.0, -1
-        row = int(order[self._skip])
-        return order[: self._skip], float(self.bounds.keys[row]), row
+        row = int(order[self.skip])
+        return order[: self.skip], float(self.bounds.keys[row]), row
+
+    def leave_out(self, rows: IntArray) -> None:
+        """Never offer these rows: they are picked, or must not be."""
+        self.bounds.keys[rows] = -1
+
+    def offer(self, room: int) -> tuple[Rows, float, int]:
+        """Return the best `room` rows, exact; see `balancer.selection.shard_bounds`."""
+        state = self.bounds
+        fresh, _ = self.refresh(room)
+        best = self.by_distance(fresh)[:room]
+        kept = state.keys[best].copy()
+        state.keys[best] = -1
+        held = state.keys.max()
+        tied = np.flatnonzero(state.keys == held)
+        held_row = int(tied[state.ranks[tied].argmin()])
+        state.keys[best] = kept
+        weights = np.broadcast_to(state.weights, len(state.keys))[best]
+        vectors = l2_normalize(state.points[best]) if state.cosine else state.points[best]
+        rows = Rows(vectors, kept, state.ranks[best], weights, best)
+        return rows, float(held), held_row
 
     def refresh(self, count: int) -> tuple[IntArray, np.float32]:
         """Catch up until the `count` farthest rows are fresh.
@@ -164,7 +179,8 @@ class LazyBounds:
                 return fresh, threshold
             self._shares[0] = min(1.0, 1.5 * self._shares[0])
 
-    def _by_distance(self, rows: IntArray) -> IntArray:
+    def by_distance(self, rows: IntArray) -> IntArray:
+        """Return rows farthest first by their bounds, ties by rank."""
         keys, ranks = self.bounds.keys[rows], self.bounds.ranks[rows]
         return rows[np.lexsort((ranks, -keys))]
 
@@ -174,7 +190,7 @@ class LazyBounds:
         while self.num_picks < limit and self._radius > 0:
             rows, threshold, rank = self._largest(among, floor, floor_rank, level)
             fresh = self.catch_up(rows, threshold, rank)
-            if len(fresh) <= self._skip:
+            if len(fresh) <= self.skip:
                 if threshold == floor and rank == floor_rank:
                     return
                 self._radius = min(self._radius, threshold)
@@ -184,12 +200,12 @@ class LazyBounds:
                 self._tune(0, len(rows), self._wanted[0])
                 self._run(fresh, limit, threshold, rank)
             else:
-                self._tune(1, len(fresh), self._wanted[1] + self._skip)
+                self._tune(1, len(fresh), self._wanted[1] + self.skip)
                 fresh, threshold, rank = self._cut(fresh, threshold, rank)
                 self.num_picks = run_pool(
                     self.bounds,
                     fresh,
-                    Stop(threshold, rank, limit, self._skip),
+                    Stop(threshold, rank, limit, self.skip),
                     self.num_picks,
                     self.picked,
                     self.squared,
@@ -221,55 +237,11 @@ class LazyBounds:
         self, rows: IntArray, threshold: np.float32, rank: int
     ) -> tuple[IntArray, np.float32, int]:
         """Keep the inner pool in the cache when very many rows lie at the same distance."""
-        most = 4 * self._wanted[1] + self._skip
+        most = 4 * self._wanted[1] + self.skip
         if len(rows) <= most:
             return rows, threshold, rank
-        rows = self._by_distance(rows)[:most]
+        rows = self.by_distance(rows)[:most]
         return rows, self.bounds.keys[rows[-1]], int(self.bounds.ranks[rows[-1]])
-
-    def _take_duplicates(self, limit: int) -> None:
-        """Finish when all rows left (but the outliers) coincide with picks: by rank, at 0.
-
-        A key that underflows float32 (rows closer than 1e-22, or 1e-17 with the least quality) is
-        0, too. Such a pick is none of a duplicate, so it may bring outliers nearer.
-        """
-        left = np.flatnonzero(self.bounds.keys >= 0)
-        far = left[self.bounds.keys[left] > 0]
-        if len(far):
-            with single_blas():
-                far = self.catch_up(far, np.float32(-1), LAST_RANK)
-            far = far[self.bounds.keys[far] > 0]
-            rows = self._pick_at_zero(left, far, limit - self.num_picks)
-        else:
-            rows = self._by_distance(left)[self._skip :][: limit - self.num_picks]
-        end = self.num_picks + len(rows)
-        append_rows(self.bounds, rows, self.num_picks)
-        self.picked[self.num_picks : end] = rows
-        self.squared[self.num_picks : end] = self.bounds.keys[rows]
-        self.bounds.keys[rows] = -1
-        self.num_picks = end
-
-    def _pick_at_zero(self, left: IntArray, far: IntArray, count: int) -> IntArray:
-        """Pick `count` rows whose key is 0, while the keys of the few `far` rows fall."""
-        bounds = self.bounds
-        order = [row for row in self._by_distance(left).tolist() if bounds.keys[row] == 0]
-        vectors = np.empty((len(far), bounds.points.shape[1]), np.float32)
-        for place, row in enumerate(far.tolist()):
-            load_row(bounds.points, row, bounds.cosine, vectors[place])
-        pick = np.empty(vectors.shape[1], np.float32)
-        weights = bounds.weights[far] if len(bounds.weights) > 1 else np.ones(len(far), np.float32)
-        picked: list[int] = []
-        while len(picked) < count:
-            row = order.pop(self._skip - len(far))
-            picked.append(row)
-            load_row(bounds.points, row, bounds.cosine, pick)
-            keys = (distances_to(vectors, pick).astype(np.float64) * weights).astype(np.float32)
-            bounds.keys[far] = np.minimum(bounds.keys[far], keys)
-            near = bounds.keys[far] == 0
-            if near.any():
-                order = sorted([*order, *far[near].tolist()], key=lambda r: int(bounds.ranks[r]))
-                far, vectors, weights = far[~near], vectors[~near], weights[~near]
-        return np.array(picked, np.int64)
 
     def catch_up(self, rows: IntArray, threshold: np.float32, rank: int) -> IntArray:
         """Show rows the picks they miss; return those still at the threshold, now fresh.
@@ -312,12 +284,3 @@ class LazyBounds:
             if len(rows) == 0 or bounds.old[rows].min() == self.num_picks:
                 break
         return rows
-
-
-BLAS = ThreadpoolController()
-
-
-def single_blas() -> AbstractContextManager[object]:
-    """Keep BLAS to the calling thread: the compiled loops around it have their own threads."""
-    manager: AbstractContextManager[object] = BLAS.limit(limits=1, user_api="blas")
-    return manager

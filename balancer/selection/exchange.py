@@ -18,8 +18,9 @@ import numpy as np
 
 from balancer.distances import id_ranks
 from balancer.selection.bounds import DEFAULT, Options
-from balancer.selection.engine import LAST_RANK, LazyBounds
+from balancer.selection.engine import LAST_RANK
 from balancer.selection.pick_loop import Rows, Stop, pick_offered
+from balancer.selection.shard_bounds import ON_CPU, EngineChoice
 from balancer.types import FloatArray, IdArray
 
 REPLY_BYTES = 90_000
@@ -103,12 +104,17 @@ class ExchangeShard:
     """One shard's rows during a selection.
 
     Args:
-        points: (N, D) float32, validated, normalised if asked for.
+        points: (N, D) float32, validated; may be memory-mapped.
         ids: (N,) tile ids.
         capacity: picks there will be in all.
-        options: quality and exclusions.
+        options: metric, quality and exclusions; with `cosine` the picks of `apply` are normalised
+            already, and those of offers are.
+        engine: what keeps the bounds; never changes an offer.
 
-    Memory: 46 bytes per row beside the input.
+    Raises:
+        ConfigError: a device or filter that cannot be used here.
+
+    Memory: 46 bytes per row beside the input; on a device see `DeviceBounds`.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class ExchangeShard:
         ids: IdArray,
         capacity: int,
         options: Options = DEFAULT,
+        engine: EngineChoice = ON_CPU,
     ) -> None:
         if len(ids) == 0:
             raise ValueError(
@@ -126,8 +133,7 @@ class ExchangeShard:
         self._order = np.argsort(ids, kind="stable")
         ranks = np.empty(len(ids), np.int64)
         ranks[self._order] = np.arange(len(ids))
-        self._weighted = options.weights is not None
-        self._bounds = LazyBounds(points, ranks, capacity, options)
+        self._bounds = engine.bounds(points, ranks, capacity, options)
 
     @property
     def num_applied(self) -> int:
@@ -146,28 +152,20 @@ class ExchangeShard:
             return
         places = np.searchsorted(self._ids, wanted, sorter=self._order)
         rows = self._order[np.minimum(places, len(self._ids) - 1)]
-        self._bounds.bounds.keys[rows[self._ids[rows] == wanted]] = -1
+        self._bounds.leave_out(rows[self._ids[rows] == wanted])
         self._bounds.add(vectors)
 
     def offer(self, room: int) -> Offer:
         """Return the best `room` rows after all picks applied; there is one pick at least."""
         started = time.perf_counter()
-        state = self._bounds.bounds
-        fresh, _ = self._bounds.refresh(room)
-        best = fresh[np.lexsort((state.ranks[fresh], -state.keys[fresh]))][:room]
-        kept = state.keys[best].copy()
-        state.keys[best] = -1
-        held = state.keys.max()
-        tied = np.flatnonzero(state.keys == held)
-        held_id = str(self._ids[tied[state.ranks[tied].argmin()]])
-        state.keys[best] = kept
+        best, held, held_row = self._bounds.offer(room)
         return Offer(
-            self._ids[best],
-            state.points[best],
-            kept,
-            state.weights[best] if self._weighted else np.ones(len(best), np.float32),
-            float(held),
-            held_id,
+            self._ids[best.numbers],
+            best.vectors,
+            best.keys,
+            best.weights,
+            held,
+            str(self._ids[held_row]),
             time.perf_counter() - started,
         )
 

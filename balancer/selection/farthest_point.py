@@ -46,7 +46,9 @@ class FarthestPoints:
         radius: the covering radius of all picks (times quality) over the rows that could be
             picked, the outliers left out.
         farthest: the row at that distance; -1 when every row is picked or left out.
-        outliers: (z,) int64 rows left out, farthest first.
+        outliers: (z,) int64 rows left out, farthest first: by weighted distance where there is a
+            quality. A certificate measures plain distances, so the z rows that its radius leaves
+            out are the plainly farthest, which need not be these.
     """
 
     indices: IntArray
@@ -83,7 +85,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         include: rows that must be picked: they come first, in this order.
         selected: (M, D) rows already selected elsewhere: distances start from them (from their
             directions, with `cosine`).
-        excluded: (N,) rows that must not be picked.
+        excluded: (N,) rows that must not be picked and need not be covered; they may hold anything,
+            NaN too.
         quality: (N,) weights from 1e-6 to 1: the row with the greatest quality * distance is next.
         num_outliers: z: each pick is the row after the z farthest, and the z farthest at the end
             are left out (k-center with outliers, after the greedy rule of Ding, Yu and Wang, ESA
@@ -101,8 +104,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         The picks in order, their distances, the final radius and the outliers.
 
     Raises:
-        ValueError: more picks than rows, a row that is not finite, a row number out of range, an
-            unknown filter.
+        ValueError: more picks than rows, a row that is neither excluded nor finite, a row number
+            out of range, an unknown filter.
         ConfigError: a filter or a device that cannot be used here.
 
     Cost: at most O(N * num_picks * D) time, usually a tenth of it or less; about 30 bytes per row
@@ -134,8 +137,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
         include = np.array([start], np.int64)
     if ids is not None:
         ids = _names(ids, len(points))
-    require_finite(points, ids, nonzero=cosine)
-    weights = None if quality is None else _weights(quality, len(points))
+    require_finite(points, ids, nonzero=cosine, ignored=excluded)
+    weights = None if quality is None else _weights(quality, len(points), excluded)
     ranks = np.arange(len(points)) if ids is None else id_ranks(ids)
     options = Options(cosine, weights, excluded, num_outliers)
     if engine == "plain":
@@ -154,7 +157,7 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     bounds = (
         LazyBounds(points, ranks, capacity, options, filter=_filter(filter, points.shape[1]))
         if device == "cpu"
-        else _on_device(points, ranks, capacity, options, device)
+        else on_device(points, ranks, capacity, options, device)
     )
     if selected is not None:
         bounds.add(selected)
@@ -210,14 +213,20 @@ def _filter(chosen: str | Filter, dim: int) -> Filter | None:
     return new_filter(fastest_filter(dim) if chosen == "fastest" else chosen)
 
 
-def _on_device(
+def on_device(
     points: FloatArray, ranks: IntArray, capacity: int, options: Options, device: str
 ) -> DeviceBounds:
+    """Return the engine on a torch device; excluded rows may hold anything."""
     require_device(device)
     # Here, so that selecting on a CPU does not load torch.
     from balancer.selection.device_engine import DeviceBounds
 
-    rows = l2_normalize(points) if options.cosine else points
+    rows = points
+    if options.excluded is not None:  # they may hold anything, which sums would spread
+        kept = np.flatnonzero(~options.excluded)[:1]
+        filler = points[kept[0]] if len(kept) else np.ones(points.shape[1], np.float32)
+        rows = np.where(options.excluded[:, None], filler, points)
+    rows = l2_normalize(rows) if options.cosine else rows
     return DeviceBounds(rows, ranks, capacity, options, device=device)
 
 
@@ -284,10 +293,14 @@ def _names(ids: IdArray, count: int) -> IdArray:
     return names
 
 
-def _weights(quality: FloatArray | DoubleArray, count: int) -> FloatArray:
+def _weights(
+    quality: FloatArray | DoubleArray, count: int, excluded: BoolArray | None
+) -> FloatArray:
     values = np.asarray(quality, dtype=np.float64)
     if values.shape != (count,):
         raise ValueError(f"quality must be one number per row ({count}); got {values.shape}.")
+    if excluded is not None:
+        values = np.where(excluded, 1.0, values)
     if not ((values >= LEAST_QUALITY) & (values <= 1)).all():
         raise ValueError(
             f"quality must lie between {LEAST_QUALITY} and 1; got {values.min()} to "

@@ -14,7 +14,8 @@ import numpy as np
 
 from balancer.distances import squared_distance
 from balancer.selection.bounds import Bounds, load_row, weigh
-from balancer.selection.catch_up import Query, below
+from balancer.selection.catch_up import Query
+from balancer.selection.row_order import below
 from balancer.types import DoubleArray, FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def cell_labels(rows: ShardRows, pick_ids: IdArray, picks: FloatArray) -> IntArr
     >>> cell_labels(rows, np.array(["a", "c"]), np.zeros((2, 1), np.float32))
     array([0, 0, 1])
     """
-    labels = assign(rows.points, picks)[0]
+    labels = assign(rows.points, picks, device=rows.device)[0]
     order = np.argsort(pick_ids, kind="stable")
     places = np.minimum(np.searchsorted(pick_ids, rows.ids, sorter=order), len(order) - 1)
     found = order[places]

@@ -48,13 +48,19 @@ def mean_exponent(num_rows: int, dim: int, largest: float) -> int:
 
 
 def cell_sums(
-    points: FloatArray, ids: IdArray, picks: FloatArray, pick_ids: IdArray, exponent: int
+    points: FloatArray,
+    ids: IdArray,
+    picks: FloatArray,
+    pick_ids: IdArray,
+    exponent: int,
+    *,
+    device: str = "cpu",
 ) -> tuple[CellSums, IntArray]:
     """Add up one part's rows by Voronoi cell; return the sums and (N,) cell of each row.
 
     Cost: one assignment to n picks; 8 D bytes per row.
     """
-    cells = voronoi_cells(points, ids, picks, pick_ids)
+    cells = voronoi_cells(points, ids, picks, pick_ids, device=device)
     integers = np.rint(np.ldexp(points.astype(np.float64), exponent)).astype(np.int64)
     members = sparse.csr_array(
         (np.ones(len(points), np.int64), (cells, np.arange(len(points)))),
@@ -129,7 +135,12 @@ def medoids(points: FloatArray, ids: IdArray, picks: IntArray) -> tuple[IntArray
 
 
 def voronoi_cells(
-    points: FloatArray, ids: IdArray, picks: FloatArray, pick_ids: IdArray
+    points: FloatArray,
+    ids: IdArray,
+    picks: FloatArray,
+    pick_ids: IdArray,
+    *,
+    device: str = "cpu",
 ) -> IntArray:
     """Return the (N,) number of each row's nearest pick; a pick's own where it is one itself.
 
@@ -138,12 +149,13 @@ def voronoi_cells(
         ids: (N,) their ids.
         picks: (n, D) float32.
         pick_ids: (n,) their ids.
+        device: where rows are assigned; the result does not depend on it.
 
     >>> twins = np.ones((2, 1), np.float32)
     >>> voronoi_cells(twins, np.array(["a", "b"]), twins, np.array(["a", "b"]))
     array([0, 1])
     """
-    cells, _ = assign(points, picks)
+    cells, _ = assign(points, picks, device=device)
     order = np.argsort(pick_ids, kind="stable")
     places = np.minimum(np.searchsorted(pick_ids, ids, sorter=order), len(pick_ids) - 1)
     mine = order[places]

@@ -43,7 +43,7 @@ def local_outliers(
     >>> local_outliers(rows, np.array(["a"]), np.zeros((1, 1), np.float32), 1, None).ids
     array(['c'], dtype='<U1')
     """
-    squared = assign(rows.points, vectors)[1]
+    squared = assign(rows.points, vectors, device=rows.device)[1]
     weights = squared_weights(rows.columns, quality)
     if len(weights):
         squared = (squared.astype(np.float64) * weights).astype(np.float32)

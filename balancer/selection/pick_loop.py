@@ -15,7 +15,7 @@ import numpy as np
 
 from balancer.distances import squared_distance
 from balancer.selection.bounds import Bounds, append_pick, load_row, weigh
-from balancer.selection.catch_up import below
+from balancer.selection.row_order import below
 from balancer.types import FloatArray, IntArray
 
 

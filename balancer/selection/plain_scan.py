@@ -48,6 +48,8 @@ def plain_scan(
     Cost: O(N D) per pick and two floats per row beside the input.
     """
     excluded, weights, skip = options.excluded, options.weights, options.skip
+    if excluded is not None and excluded.any():  # they may hold anything
+        points = np.where(excluded[:, None], points[~excluded][0], points)
     points = l2_normalize(points) if options.cosine else points
     nearest = np.full(len(points), np.inf, np.float32)
     free = np.ones(len(points), np.bool_) if excluded is None else ~excluded

@@ -32,6 +32,7 @@ from balancer.selection.exchange import (
     exchange,
 )
 from balancer.selection.quality import Quality, scaled_quality, squared_weights
+from balancer.selection.shard_bounds import ON_CPU, EngineChoice
 from balancer.selection.strata import cluster_strata, label_rows
 from balancer.selection.stratum_picks import PickPlan, StratumPicks, pick_strata
 from balancer.selection.uniform import lowest_hashes
@@ -151,6 +152,7 @@ class ArrayPool:
         labels: (N,) int64 cluster of each row; needed by `pick_in_clusters` only.
         centroids: (K, D) float32; likewise.
         columns: (N,) metadata values by name, for `map_shards`.
+        engine: what keeps the bounds of farthest-point; its `auto` is the CPU.
     """
 
     def __init__(
@@ -160,7 +162,9 @@ class ArrayPool:
         labels: IntArray | None = None,
         centroids: FloatArray | None = None,
         columns: Mapping[str, NDArray[Any]] | None = None,
+        engine: EngineChoice = ON_CPU,
     ) -> None:
+        self._engine = engine.on("cpu")
         self.columns = columns or {}
         self.points = points
         self.ids = ids
@@ -187,6 +191,7 @@ class ArrayPool:
             self.ids,
             len(given.ids) + num_picks,
             Options(weights=weights if len(weights) else None),
+            self._engine,
         )
         shard.apply(given.ids, given.vectors)
 
@@ -216,7 +221,7 @@ class ArrayPool:
         given = np.empty(0, np.str_) if included is None else included
         plan = PickPlan(strata, counts, rule, seed, self.centroids, given, quality)
         values = None if quality is None else scaled_quality(self.columns, quality)
-        return pick_strata(self.points, self.ids, labels, plan, quality=values)
+        return pick_strata(self.points, self.ids, labels, plan, quality=values, engine=self._engine)
 
     def extent(self) -> tuple[int, float]:
         """See `balancer.clustering.kmeans.Rows`."""
@@ -236,9 +241,15 @@ class ArrayPool:
         """See `Pool`. The array is one shard."""
         most = limit or default_limit(num_picks, 1, self.points.shape[1])
         coreset = local_coreset(
-            self.points, self.ids, num_picks, epsilon=epsilon, seed=seed, max_size=most
+            self.points,
+            self.ids,
+            num_picks,
+            epsilon=epsilon,
+            seed=seed,
+            max_size=most,
+            engine=self._engine,
         )
-        return finalize_coreset(coreset, seed=seed, included=included)
+        return finalize_coreset(coreset, seed=seed, included=included, engine=self._engine)
 
     def covering_radii(self, picks: FloatArray, *, num_outliers: int = 0) -> dict[str, float]:
         """See `Pool`."""

@@ -29,10 +29,15 @@ def select_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
 
 
 def select_hybrid_medoid(pool: Pool, budget: int, settings: Settings) -> Selection:
-    """Pick by `hybrid`, then move each pick to the middle of what it stands for."""
+    """Pick by `hybrid`, then move each pick to the middle of what it stands for.
+
+    A tile's weight in the allocation is that of `hybrid`, before the picks moved. With included
+    tiles there is no allocation: a medoid's weight is its cell, not a rate.
+    """
     base = select_hybrid(pool, budget, settings)
     clustering = clustering_of(settings, "hybrid-medoid")
-    return refined_to_medoids(pool, base, "hybrid-medoid", clustering=clustering)
+    refined = refined_to_medoids(pool, base, "hybrid-medoid", clustering=clustering)
+    return refined if base.num_included else replace(refined, allocation=base.allocation)
 
 
 def select_facility_location(pool: Pool, budget: int, settings: Settings) -> Selection:

@@ -42,7 +42,7 @@ def count_strata(rows: ShardRows, centroids: FloatArray, columns: tuple[str, ...
 
     Cost: one assignment; O(N log N) for the values.
     """
-    clusters, _ = assign(rows.points, centroids)
+    clusters, _ = assign(rows.points, centroids, device=rows.device)
     return _grouped(columns, clusters, _texts(rows, columns), np.ones(len(clusters), np.int64))
 
 

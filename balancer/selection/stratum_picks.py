@@ -25,11 +25,12 @@ from balancer.config import Within
 from balancer.distances import paired_distances
 from balancer.seeding import derive_seed, hash_ids
 from balancer.selection.batched_picks import BIG_PICKS, BIG_ROWS, pick_batch
-from balancer.selection.catch_up import counting_order
 from balancer.selection.farthest_point import farthest_point, seeded_first
 from balancer.selection.id_orders import first_places, quick_ranks
 from balancer.selection.medoids import medoids
 from balancer.selection.quality import Quality
+from balancer.selection.row_order import counting_order
+from balancer.selection.shard_bounds import ON_CPU, EngineChoice
 from balancer.types import (
     BoolArray,
     DoubleArray,
@@ -103,11 +104,12 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What to pick in one stratum by itself: how many, its seed, and its rows' quality."""
+    """What to pick in one stratum by itself: how many, its seed, its rows' quality, and how."""
 
     count: int
     seed: int
     quality: FloatArray | DoubleArray | None
+    engine: EngineChoice
 
 
 def candidates(points: FloatArray, ids: IdArray, labels: IntArray, plan: PickPlan) -> Candidates:
@@ -162,6 +164,7 @@ def pick_strata(
     plan: PickPlan,
     *,
     quality: FloatArray | DoubleArray | None = None,
+    engine: EngineChoice = ON_CPU,
 ) -> StratumPicks:
     """Pick in all strata whose rows are here, by any rule.
 
@@ -171,6 +174,7 @@ def pick_strata(
         labels: (N,) stratum of each row; all rows of a stratum that has any are here.
         plan: what to pick.
         quality: (N,) from 1e-6 to 1, where the plan has one.
+        engine: what keeps the bounds of strata that are picked one by one; never changes a pick.
 
     Returns:
         The picks without the included, in ascending order of the strata; the same tiles as the
@@ -203,6 +207,8 @@ def pick_strata(
             int(counts[place]),
             plan.seed_of(grouped.strata[place]),
             None if quality is None else quality[rows],
+            # Small strata would spend their time on the way to a device.
+            engine.on("cpu") if len(rows) >= BIG_ROWS else ON_CPU,
         )
         picked[mine], distance[mine] = _pick_alone(
             points, ids, rows, np.flatnonzero(taken[rows]), run
@@ -270,6 +276,8 @@ def _pick_alone(
         ids=names,
         include=taken,
         quality=run.quality,
+        device=run.engine.device,
+        filter=run.engine.filter,
     )
     distance = found.distances[len(taken) :]
     if len(taken) == 0:

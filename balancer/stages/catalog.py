@@ -104,6 +104,8 @@ def _index(context: RunContext, sources: Sequence[SourceShard]) -> list[Record]:
     archive = context.config.archive
     # A shard's catalog depends on the shard and on these keys, not on the rest of the archive.
     keys = [archive.id_column, archive.image_column]
+    if archive.bands != "rgb":
+        keys.append(archive.bands)
     inputs = {source.shard_id: digest_json([source.shard_id, *keys]) for source in sources}
     done = context.ledger.stage(STAGE).completed_all(inputs)
     missing = [source for source in sources if source.shard_id not in done]

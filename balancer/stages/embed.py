@@ -23,9 +23,11 @@ from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.tables import FileRecord, read_table, write_table
 from balancer.storage.tile_shards import QUARANTINE_SCHEMA
-from balancer.types import EmbeddingShard, EncoderRef, ShardRef
+from balancer.types import EmbeddingShard, EncoderRef, FloatArray, IntArray, ShardRef
 
 EMBED = "embed"
+PART_TILES = 2048
+"""Tiles that are decoded at once: 300 MiB at 224 pixels."""
 NOT_FINITE = UnreadableTileError(
     "embedding-not-finite", "the encoder gave NaN, infinity or all zeros for this tile"
 )
@@ -56,10 +58,9 @@ class ShardEmbedder:
         return {"rows": np.array([self._embed(shard)["rows"] for shard in shards])}
 
     def _embed(self, shard: ShardRef) -> Record:
-        store, config = self._ledger.store, self._config
+        store = self._ledger.store
         table = read_table(store, shard.catalog_uri, sha256=shard.sha256)
-        tiles, rows, bad = decode_rows(store, table, None, config.encoder.image_size)
-        vectors = self._embed_tiles(tiles)
+        vectors, rows, bad = self._vectors(table)
         sound = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
         bad += [(int(row), NOT_FINITE) for row in rows[~sound]]
         ids = table["tile_id"].take(pa.array(rows[sound])).to_pylist()
@@ -82,6 +83,22 @@ class ShardEmbedder:
             dim=written.dim,
             quarantine=self._quarantine(shard.shard_id, attempt, table, bad),
         )
+
+    def _vectors(
+        self, table: pa.Table
+    ) -> tuple[FloatArray, IntArray, list[tuple[int, UnreadableTileError]]]:
+        """Embed a shard in parts, so that a tar of a whole archive fits into memory too."""
+        batch = self._config.embedding.batch_size
+        part = -(-PART_TILES // batch) * batch
+        vectors, rows, bad = [], [], []
+        for start in range(0, table.num_rows, part):
+            wanted = np.arange(start, min(start + part, table.num_rows))
+            size = self._config.encoder.image_size
+            tiles, found, failed = decode_rows(self._ledger.store, table, wanted, size)
+            vectors.append(self._embed_tiles(tiles))
+            rows.append(found)
+            bad += failed
+        return np.concatenate(vectors), np.concatenate(rows), bad
 
     def _quarantine(
         self, key: str, attempt: str, table: pa.Table, bad: list[tuple[int, UnreadableTileError]]

@@ -23,11 +23,12 @@ from balancer.selection.coresets import CoresetPicks, default_limit
 from balancer.selection.exchange import ExchangeStats, Offer, Picks, room_for
 from balancer.selection.pool import FarthestRun, rows_of, run_farthest
 from balancer.selection.quality import Quality
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.selection.strata import cluster_strata
 from balancer.selection.stratum_picks import PickPlan, StratumPicks
 from balancer.selection.uniform import lowest_hashes
 from balancer.stages.metadata_columns import Metadata
-from balancer.stages.pool_messages import Behind
+from balancer.stages.pool_messages import Behind, Compute
 from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.resources import available_cpus, available_gpus, plain_errors
 from balancer.stages.stratum_picks import WorkerPicks
@@ -226,7 +227,7 @@ class RayPool:
 
 
 @contextmanager
-def open_pool(
+def open_pool(  # noqa: PLR0913 - a public call spells its options out
     store: Store,
     shards: Sequence[EmbeddingShard],
     *,
@@ -235,6 +236,7 @@ def open_pool(
     metadata: Metadata | None = None,
     exclude: IdArray | None = None,
     num_gpus: int = 0,
+    engine: EngineChoice | None = None,
 ) -> Iterator[RayPool]:
     """Load the shards into actors for the time of the block.
 
@@ -247,6 +249,8 @@ def open_pool(
         exclude: ids of rows that are dropped as the shards are read, so that clustering,
             selection and certificate see only what may be picked. Ids that are nowhere do nothing.
         num_gpus: per actor, 0 or 1; with 1 there are at most as many actors as GPUs.
+        engine: what workers keep farthest-point's bounds with; by default the GPU of a worker that
+            has one, else the CPU. No result depends on it.
 
     Raises:
         DataError: no row is left.
@@ -257,6 +261,9 @@ def open_pool(
     actor: Any = ray.remote(PoolWorker).options(
         num_cpus=1, num_gpus=num_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
     )
+    compute = Compute(
+        "cuda" if num_gpus else "cpu", max(1, available_cpus() // count), engine or EngineChoice()
+    )
     dropped = ray.put(exclude) if exclude is not None and len(exclude) else None
     workers = [
         actor.remote(
@@ -265,8 +272,7 @@ def open_pool(
             normalize=normalize,
             metadata=metadata,
             exclude=dropped,
-            device="cuda" if num_gpus else "cpu",
-            num_threads=max(1, available_cpus() // count),
+            compute=compute,
         )
         for number in range(count)
     ]

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from balancer.selection.shard_bounds import EngineChoice
 from balancer.selection.stratum_picks import PickPlan
 from balancer.types import DoubleArray, FloatArray, IdArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """What a worker computes with; no result depends on it.
+
+    Attributes:
+        device: where rows are assigned to centroids.
+        num_threads: of compiled loops; those of the process when absent.
+        engine: of farthest-point's bounds; its `auto` is `device`.
+    """
+
+    device: str = "cpu"
+    num_threads: int | None = None
+    engine: EngineChoice = field(default_factory=EngineChoice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import ray
 
@@ -21,6 +21,8 @@ from balancer.stages.resources import plain_errors
 
 CLIENT_SCHEME = "ray://"
 POLL_S = 0.5
+Settings = TypeVar("Settings")
+"""A tree of sections."""
 
 
 class TextRelay:
@@ -81,10 +83,11 @@ def require_shared_paths(config: Config) -> None:
             )
 
 
-def run_on_cluster(driver: Callable[[Config, Reporter], Any], config: Config) -> Any:  # noqa: ANN401 - the driver's result
+def run_on_cluster(driver: Callable[[Settings, Reporter], Any], config: Settings) -> Any:  # noqa: ANN401 - the driver's result
     """Run `driver(config, reporter)` as a task of the connected cluster and return its result."""
     relay: Any = ray.remote(TextRelay).options(num_cpus=0).remote()
-    task = ray.remote(_drive).options(num_cpus=0, max_retries=0).remote(driver, config, relay)
+    drive: Any = ray.remote(_drive).options(num_cpus=0, max_retries=0)
+    task = drive.remote(driver, config, relay)
     done: list[Any] = []
     with plain_errors():
         while not done:
@@ -93,5 +96,5 @@ def run_on_cluster(driver: Callable[[Config, Reporter], Any], config: Config) ->
         return ray.get(task)
 
 
-def _drive(driver: Callable[[Config, Reporter], Any], config: Config, relay: Any) -> Any:  # noqa: ANN401 - see run_on_cluster
+def _drive(driver: Callable[[Settings, Reporter], Any], config: Settings, relay: Any) -> Any:  # noqa: ANN401 - see run_on_cluster
     return driver(config, Reporter(cast(TextIO, RelayStream(relay))))

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from balancer.clustering.assignment import assign
 from balancer.config import Strategy, digest_json
+from balancer.config_selection import ENGINE_KEYS
 from balancer.seeding import derive_seed
 from balancer.selection.certified import certify_selection
 from balancer.selection.fallback import Fallback, marked
@@ -73,7 +74,7 @@ def select(
     inputs = digest_json(
         [
             clustering.fingerprint,
-            config.selection.model_dump(),
+            config.selection.model_dump(exclude=ENGINE_KEYS),
             budget,
             config.seed,
             list(config.measures.compare),

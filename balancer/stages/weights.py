@@ -52,8 +52,8 @@ def write_weights(
     """
     if allocation is None:
         context.reporter.say(
-            f"no {WEIGHTS_NAME}: {context.config.selection.strategy} has no quotas, so tiles that "
-            f"were not picked have no weight"
+            f"no {WEIGHTS_NAME}: {context.config.selection.strategy} has no quotas (hybrid-medoid "
+            f"none with included tiles), so tiles that were not picked have no weight"
         )
         return []
     name = f"{context.round_name(round_index)}/{WEIGHTS}"
@@ -88,7 +88,7 @@ def write_shard_weights(
     """
     if rows.name in done:
         return None
-    clusters, _ = assign(rows.points, centroids)
+    clusters, _ = assign(rows.points, centroids, device=rows.device)
     labels = label_rows(rows, clusters, allocation.strata)
     table = weight_table(rows.ids, clusters, tile_rates(rows.ids, labels, allocation))
     stage, attempt = ledger.stage(name), new_attempt()

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from balancer.errors import UnreadableTileError
+from balancer.storage import four_band_tiff
 from balancer.types import ByteArray
 
 # Also keeps out formats whose decoders call other programs, such as EPS.
@@ -41,12 +42,19 @@ class TileFormat:
     mode: str
 
 
-def inspect_tile(data: bytes) -> TileFormat:
+def inspect_tile(data: bytes, *, four_bands: bool = False) -> TileFormat:
     """Decode a tile completely and say what it is.
+
+    Args:
+        data: the file's bytes.
+        four_bands: whether TIFFs of four 16-bit bands are welcome (`archive.bands: bgrn-16`).
 
     Raises:
         UnreadableTileError: with the reason.
     """
+    if four_bands and four_band_tiff.is_four_band(data):
+        width, height = four_band_tiff.four_band_size(data)
+        return TileFormat(width, height, four_band_tiff.MODE)
     image = _open(data)
     mode = image.mode
     _load(image, data)
@@ -58,7 +66,8 @@ def decode_tile(data: bytes, image_size: int) -> ByteArray:
 
     Grey becomes three equal channels, transparency is dropped, CMYK is converted; a rotation in
     EXIF is not applied, because overhead imagery has no upright. Resizing is bilinear with
-    antialiasing; large JPEGs are first reduced inside the decoder by a power of two.
+    antialiasing; large JPEGs are first reduced inside the decoder by a power of two. TIFFs of four
+    16-bit bands are stretched to RGB as `four_band_tiff` says.
 
     Args:
         data: the file's bytes.
@@ -70,7 +79,7 @@ def decode_tile(data: bytes, image_size: int) -> ByteArray:
     Raises:
         UnreadableTileError: with the reason.
     """
-    image = _open(data)
+    image = _open_rgb(data)
     image.draft(None, (image_size, image_size))
     _load(image, data)
     try:
@@ -85,6 +94,13 @@ def decode_tile(data: bytes, image_size: int) -> ByteArray:
     except (ValueError, OSError) as error:
         raise UnreadableTileError("corrupt", f"cannot be converted to RGB ({error})") from error
     return np.array(image, dtype=np.uint8)
+
+
+def _open_rgb(data: bytes) -> Image.Image:
+    # Only archives that said so have four-band tiles in their catalog.
+    if four_band_tiff.is_four_band(data):
+        return Image.fromarray(four_band_tiff.stretch_to_rgb(four_band_tiff.read_bands(data)))
+    return _open(data)
 
 
 def _open(data: bytes) -> Image.Image:

@@ -94,7 +94,7 @@ def index_shard(store: Store, source: SourceShard, archive: ArchiveConfig) -> In
             rejected.append(item)
             continue
         try:
-            what = inspect_tile(item.data)
+            what = inspect_tile(item.data, four_bands=archive.bands == "bgrn-16")
         except UnreadableTileError as error:
             rejected.append(_reject(item, error))
         else:

@@ -7,8 +7,13 @@ Modules:
     inputs: find the run, the embeddings and the packing.
     manifest_checks: what table, footer and run records say of each other.
     geometry: exact nearest distances in float64, in plain numpy.
-    distance_pass: one pass over the embeddings.
+    canonical: the distances that decide, to the last bit, in plain numpy.
+    distance_pass: passes over the embeddings.
+    quality: the column that a selection was weighted by.
+    pick_order: whether each pick was the farthest at its turn.
+    order_checks: distances, order and outliers of a farthest-point selection.
     constraint_checks: included, excluded and left-out tiles.
+    weight_checks: weights and budget.
     certificate_checks: the certificate's numbers against the recomputed ones.
 
 Nothing here imports the selection, the clustering or the distances of balancer: an import contract

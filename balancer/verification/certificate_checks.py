@@ -44,9 +44,19 @@ def check_problem(claims: Claims) -> Check:
     return passed(name, words)
 
 
-def check_ratio(claims: Claims) -> Check:
-    """Check lower bound and ratio against packing and radius."""
+def check_ratio(claims: Claims, strategy: str | None) -> Check:
+    """Check lower bound and ratio against packing and radius.
+
+    Farthest-point's own picks and its farthest row are a packing of its radius, so it cannot claim
+    less.
+    """
     name, packing = "lower bound and ratio", claims.packing
+    if strategy == "farthest-point" and not at_least(packing.radius, claims.radius):
+        return failed(
+            name,
+            f"picks and farthest row of farthest-point are {claims.radius} apart, its radius; the "
+            f"certificate claims a packing of {packing.radius}",
+        )
     bound = 0.0
     if packing.witness != "none":
         bound = packing.radius if claims.num_free == 0 else packing.radius / 2

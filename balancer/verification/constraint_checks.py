@@ -13,12 +13,11 @@ import numpy as np
 from balancer.errors import DataError
 from balancer.storage.certificates import EXCLUDED_KEY, INCLUDED_KEY, included_facts
 from balancer.storage.filesystem import Store
-from balancer.types import IdArray
+from balancer.types import IdArray, IntArray
 from balancer.verification.claims import Claims, FileClaim
 from balancer.verification.distance_pass import Gathered
-from balancer.verification.geometry import at_least, nearest_squared
 from balancer.verification.inputs import Run
-from balancer.verification.report import Check, failed, passed
+from balancer.verification.report import Check, failed, passed, skipped
 from balancer.verification.witness import load_ids
 
 INCLUDE = "include"
@@ -119,11 +118,21 @@ def outliers_of(facts: Mapping[str, Any]) -> list[str]:
 
 
 def check_outliers(
-    claims: Claims, tile_ids: Sequence[str], found: Gathered, facts: Mapping[str, Any]
+    claims: Claims,
+    tile_ids: Sequence[str],
+    found: Gathered,
+    facts: Mapping[str, Any],
+    *,
+    ahead: IntArray | None,
 ) -> list[Check]:
-    """Check that the rows left out are as many as claimed, not picked, and far enough.
+    """Check that the rows left out are as many as claimed, not picked, and the farthest in order.
 
-    With quality they are the farthest by weighted distance, which only its column could prove.
+    Args:
+        claims: the certificate.
+        tile_ids: of the manifest.
+        found: the rows that are named.
+        facts: the footer.
+        ahead: (z,) how many rows are ahead of each; None where their quality is not known.
     """
     name, named, selection = "outliers", outliers_of(facts), selection_facts(facts)
     stated = selection.get("num_outliers", claims.num_outliers)
@@ -140,17 +149,16 @@ def check_outliers(
     wrong = sorted(set(named) & (set(tile_ids) | set(found.missing)))
     if wrong:
         return [failed(name, f"must be rows that are not picked; {wrong[0]!r} is picked or absent")]
-    if selection.get("quality_column") is not None:
-        return [passed(name, f"{len(named)} rows, none picked; their weighted distances not seen")]
-    picks = found.rows(tile_ids)
-    squared, _ = nearest_squared(found.rows(named), picks, [len(picks)])
-    place = int(squared.argmin())
-    distance = float(np.sqrt(squared[place]))
-    if not at_least(distance, claims.radius):
+    if ahead is None:
+        return [skipped(name, "not checked: which rows are farthest takes quality and pick order")]
+    misplaced = np.flatnonzero(ahead != np.arange(len(named)))
+    if len(misplaced):
+        place = int(misplaced[0])
         return [
             failed(
                 name,
-                f"must be at least {claims.radius} from every pick; {named[place]!r} is {distance}",
+                f"{place} rows must be farther from the picks than {named[place]!r}; {ahead[place]}"
+                f" are",
             )
         ]
-    return [passed(name, f"{len(named)} rows, all at least {claims.radius:.6g} from every pick")]
+    return [passed(name, f"{len(named)} rows, the farthest from the picks, in order")]

@@ -23,6 +23,7 @@ class Gathered:
         repeated: an id that two rows have, or None.
         missing: wanted ids that no row has.
         vectors: by id, (D,) float32, of the wanted ids that there are.
+        ids: (N,) of all rows, sorted.
     """
 
     num_rows: int
@@ -30,6 +31,7 @@ class Gathered:
     repeated: str | None
     missing: tuple[str, ...]
     vectors: dict[str, FloatArray]
+    ids: IdArray
 
     def rows(self, ids: Sequence[str]) -> FloatArray:
         """Return the (n, D) vectors of ids that are not missing."""
@@ -65,6 +67,7 @@ def gather(embeddings: Embeddings, wanted: Sequence[str], *, fingerprint: bool) 
         repeated=str(repeated[0]) if len(repeated) else None,
         missing=tuple(tile_id for tile_id in searched.tolist() if tile_id not in vectors),
         vectors=vectors,
+        ids=names,
     )
 
 

@@ -4,8 +4,9 @@ A squared distance is sum((x - y)^2) in float64. The expanded form |x|^2 + |y|^2
 product per block, only rules pairs out. Each of its three sums of D products has an error of at
 most g times the sum of the absolute products, g = n u / (1 - n u) with u = 2^-53 and n = D plus a
 few (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1). As 2 |x| |y| <= |x|^2 +
-|y|^2, it is off by at most 2 g (|x|^2 + |y|^2); `_slack` takes n = D + 8. A pair whose value less
-that slack is not below the least distance so far cannot be nearest; the others are computed.
+|y|^2, it is off by at most 2 g (|x|^2 + |y|^2); `expansion_slack` takes n = D + 8. A pair whose
+value less that slack is not below the least distance so far cannot be nearest; the others are
+computed.
 
 What is compared with these distances was computed by `balancer.distances`: the squared distance
 rounded to float32 (relative error 2^-24, so 2^-25 of the distance), and perhaps its root rounded
@@ -130,7 +131,7 @@ def _lower(
     row_squares = np.einsum("ij,ij->i", rows, rows)
     other_squares = np.einsum("ij,ij->i", others, others)
     squares = row_squares[:, None] + other_squares
-    bounds = squares * (1 - _slack(rows.shape[1])) - 2 * (rows @ others.T)
+    bounds = squares * (1 - expansion_slack(rows.shape[1])) - 2 * (rows @ others.T)
     if allowed is not None:
         bounds[~allowed] = np.inf
     # The most promising column first: it usually rules out all others.
@@ -152,7 +153,7 @@ def _lower_pairs(
     np.minimum.at(least, row, np.einsum("ij,ij->i", difference, difference))
 
 
-def _slack(dim: int) -> float:
+def expansion_slack(dim: int) -> float:
     """Return 2 g, the error of the expanded form relative to |x|^2 + |y|^2."""
     terms = (dim + 8) * 2.0**-53
     return 2 * terms / (1 - terms)

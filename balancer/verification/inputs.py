@@ -42,6 +42,7 @@ class Embeddings:
         vector_column: of Parquet files.
         normalize: whether the selection saw the rows L2-normalised.
         excluded: ids of rows that it did not see, whatever they hold.
+        named_by_footer: whether these files are those that the manifest's footer names.
     """
 
     store: Store
@@ -52,6 +53,7 @@ class Embeddings:
     vector_column: str = "embedding"
     normalize: bool = False
     excluded: IdArray = field(default_factory=lambda: np.empty(0, np.str_))
+    named_by_footer: bool = False
 
     def raw_blocks(self) -> Iterator[tuple[IdArray, FloatArray]]:
         """Yield ids and vectors as stored, one shard or file at a time, none of them empty.
@@ -176,7 +178,8 @@ def find_embeddings(
             f"{uri} must be a .npy file, or a Parquet file or folder; found none of these. Check "
             f"the path."
         )
-    return Embeddings(store, uri, (), wanted, *names, normalize=normalize)
+    named = uri == facts.get("embeddings")
+    return Embeddings(store, uri, (), wanted, *names, normalize=normalize, named_by_footer=named)
 
 
 def _of_run(store: Store, run: Run, *, normalize: bool) -> Embeddings | None:

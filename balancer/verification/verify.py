@@ -48,6 +48,7 @@ from balancer.verification.manifest_checks import (
     check_strategy,
     check_table,
 )
+from balancer.verification.order_checks import check_order
 from balancer.verification.report import (
     IN_EMBEDDINGS,
     RECOMPUTED,
@@ -58,10 +59,11 @@ from balancer.verification.report import (
     passed,
     skipped,
 )
+from balancer.verification.weight_checks import SUMS, check_budget, check_weight_sums
 from balancer.verification.witness import check_witness, find_witness
 
 OF_EMBEDDINGS = ("embeddings", IN_EMBEDDINGS)
-OF_CLAIMS = ("problem", "lower bound and ratio", "factor", "picked distances")
+OF_CLAIMS = ("problem", "lower bound and ratio", "factor", "picked distances", SUMS)
 OF_ALL_ROWS = (RECOMPUTED, "packing", "budget curve")
 
 
@@ -118,7 +120,8 @@ def verify_manifest(
         StorageError: the store refuses or fails.
 
     Cost: O(N k D) in float64 matrix products for N rows and k picks, two readings of the
-    embeddings; 8 bytes and an id per row, the picks' vectors and one shard in memory.
+    embeddings, three where an order of picks is checked; 16 bytes and an id per row, the picks'
+    vectors and one shard in memory.
     """
     table, facts = _read(store, manifest_uri)
     run = find_run(store, manifest_uri, facts)
@@ -131,7 +134,7 @@ def verify_manifest(
         checks += [*check_table(table, facts), check_digest(table, facts, run), of_strategy]
         claims, claimed = _check_claims(manifest, strategy)
         found = find_embeddings(store, embeddings, run, facts, columns or Columns())
-        checks += [*claimed, *_check_rows(manifest, claims, found)]
+        checks += [*claimed, *_check_rows(manifest, claims, found, strategy)]
     return VerificationReport(store.absolute(manifest_uri), tuple(checks))
 
 
@@ -170,15 +173,22 @@ def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | N
     return claims, [
         passed(name, f"{picks}{given}{out}"),
         check_problem(claims),
-        check_ratio(claims),
+        check_ratio(claims, guarantee_of(strategy, manifest.facts)),
         check_factor(claims, guarantee_of(strategy, manifest.facts)),
         check_picked_distances(claims, manifest.distances, guarantee_of(strategy, manifest.facts)),
+        check_weight_sums(
+            manifest.store, manifest.run, manifest.table, claims, strategy, manifest.facts
+        ),
+        *check_budget(manifest.table, claims, manifest.run, manifest.facts),
         *check_included(claims, manifest.tile_ids, manifest.reasons, manifest.facts),
     ]
 
 
 def _check_rows(
-    manifest: _Manifest, claims: Claims | None, embeddings: Embeddings | None
+    manifest: _Manifest,
+    claims: Claims | None,
+    embeddings: Embeddings | None,
+    strategy: str | None,
 ) -> list[Check]:
     """Check what needs the embeddings."""
     if embeddings is None:
@@ -210,12 +220,24 @@ def _check_rows(
     picks = found.rows(manifest.tile_ids)
     sizes = [size for size, _, _ in claims.curve] or [len(picks)]
     squared, greatest = measure(embeddings, picks, sizes)
+    order = check_order(
+        store,
+        run,
+        embeddings,
+        manifest.table,
+        found,
+        manifest.facts,
+        num_outliers=claims.num_outliers,
+    )
     return [
         *checks,
         check_radii(claims, squared),
-        check_witness(claims, witness, manifest.tile_ids, found),
+        check_witness(claims, witness, manifest.tile_ids, found, strategy),
         check_curve(claims, manifest.distances, greatest, picks),
-        *check_outliers(claims, manifest.tile_ids, found, manifest.facts),
+        *order.checks,
+        *check_outliers(
+            claims, manifest.tile_ids, found, manifest.facts, ahead=order.ahead_of_outliers
+        ),
     ]
 
 

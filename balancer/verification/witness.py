@@ -51,9 +51,17 @@ def find_witness(
 
 
 def check_witness(
-    claims: Claims, witness: list[str] | Check, tile_ids: Sequence[str], found: Gathered
+    claims: Claims,
+    witness: list[str] | Check,
+    tile_ids: Sequence[str],
+    found: Gathered,
+    strategy: str | None,
 ) -> Check:
-    """Check that the rows that `find_witness` returned prove the lower bound."""
+    """Check that the rows that `find_witness` returned prove the lower bound.
+
+    A selection of every known strategy comes with such rows, unless all rows can be picked or left
+    out, or all lie on picks. Only a certificate from elsewhere may do without.
+    """
     if isinstance(witness, Check):
         return witness
     if claims.packing.witness == "none":
@@ -64,6 +72,14 @@ def check_witness(
                 NAME,
                 f"must have rows that prove its radius {claims.packing.radius}, or the radius 0; "
                 f"it has no witness",
+            )
+        if claims.radius == 0:
+            return passed(NAME, "none is needed: every row lies on a pick")
+        if strategy is not None:
+            return failed(
+                NAME,
+                f"must name rows that bound the optimum, as {strategy} with a radius of "
+                f"{claims.radius} does; it has no witness",
             )
         return skipped(NAME, "the certificate has none, so its lower bound is 0")
     missing = set(found.missing)

@@ -9,7 +9,6 @@ may take them back at any time.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from balancer.config import SelectionConfig
+from balancer.rounds.embeddings_only import EmbeddingsRequest, select_embeddings
+from balancer.selection import select_certified
 from balancer.selection.farthest_point import farthest_point
 from tests.benchmarks.measuring import print_table, scaled
 from tests.benchmarks.selection_data import DIM, gaussian, write_gaussian
@@ -24,6 +26,9 @@ from tests.benchmarks.selection_data import DIM, gaussian, write_gaussian
 ROWS, PICKS = scaled(1_000_000, 500), scaled(2000, 20)
 STATUS = Path("/proc/self/status")
 ROOT = Path(__file__).parents[2]
+MODES = ("in memory", "mapped", "select, mapped", "command")
+"""`farthest_point` twice, then `select` with its certificate, then the whole of `balancer select`
+on a `.npy`: by cosine, certified, with a manifest."""
 
 pytestmark = [
     pytest.mark.timeout(3600),
@@ -37,27 +42,38 @@ def resident(field: str) -> int:
     return 1024 * int(lines[field].split()[0])
 
 
-def measure(path: str, mode: str, num_picks: int) -> dict[str, int]:
-    """Select from a file in this process; return its memory, in bytes, over what it had before."""
-    small = gaussian(3000)
-    small.setflags(write=mode != "mapped")  # read-only arrays are compiled for apart
-    farthest_point(small, 300, first=0)
+def run(path: str, mode: str, num_picks: int) -> None:
+    """Select from a file in one of the ways of `MODES`."""
+    chosen = SelectionConfig(budget=num_picks, strategy="farthest-point")
+    if mode == "command":
+        out = str(Path(path).with_name("manifest.parquet"))
+        select_embeddings(EmbeddingsRequest(path, out, chosen.model_dump(exclude_defaults=True)))
+    elif mode == "select, mapped":
+        # Copy on write: read-only arrays are compiled for apart, which takes memory too.
+        select_certified(np.load(path, mmap_mode="c"), chosen)[1]()
+    else:
+        points = np.load(path, mmap_mode="c" if mode == "mapped" else None)
+        farthest_point(points, num_picks, first=0)
+
+
+def measure(path: str, mode: str, num_picks: int) -> int:
+    """Select from a file in this process; return its peak, in bytes, over what it had before."""
+    small = Path(path).with_name("small") / "rows.npy"
+    small.parent.mkdir(exist_ok=True)
+    np.save(small, gaussian(3000))
+    run(str(small), mode, 300)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
-    points = np.load(path, mmap_mode="r" if mode == "mapped" else None)
-    farthest_point(points, num_picks, first=0)
-    return {
-        "peak": resident("VmHWM") - before,
-        "file": resident("RssFile") if mode == "mapped" else 0,
-    }
+    run(path, mode, num_picks)
+    return resident("VmHWM") - before
 
 
 def test_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows.npy"
     num_bytes = write_gaussian(path, ROWS)
     rows = []
-    for mode in ("in memory", "mapped"):
-        program = f"from {__name__} import *; print(json.dumps(measure(*sys.argv[1:3], {PICKS})))"
+    for mode in MODES:
+        program = f"from {__name__} import *; print(measure(*sys.argv[1:3], {PICKS}))"
         done = subprocess.run(
             [sys.executable, "-c", program, str(path), mode],
             cwd=ROOT,
@@ -66,11 +82,9 @@ def test_memory(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        own = found["peak"] - (num_bytes if mode == "in memory" else min(num_bytes, found["file"]))
-        rows.append(
-            [mode, num_bytes / 1e6, found["peak"] / 1e6, found["peak"] / num_bytes, own / ROWS]
-        )
+        peak = int(done.stdout)
+        own = peak - num_bytes
+        rows.append([mode, num_bytes / 1e6, peak / 1e6, peak / num_bytes, own / ROWS])
     print_table(
         f"Peak memory, {ROWS} x {DIM} float32, n = {PICKS}",
         ["rows", "embeddings MB", "peak MB", "peak / embeddings", "bytes per row beside them"],

@@ -137,7 +137,7 @@ def write_certified(
         shard_ids=np.full(count, ""),
         cluster=np.full(count, -1),
         distance=found.distances,
-        weight=np.ones(count),
+        weight=np.full(count, len(ids) / count if form == "random" else 1.0),
         reason=np.where(
             np.arange(count) < found.certificate.problem.num_included, "include", form
         ),

@@ -76,3 +76,33 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
         recipe_study.main(["--classes", "3", "--out", str(tmp_path), str(tmp_path)])
     assert stopped.value.code == 3
     assert "it has no spec.json" in capsys.readouterr().err
+
+
+def test_pools_cut_from_a_run_of_the_whole_archive(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = Path(runs[0]).parents[1] / "tiles"
+    config = frozen(
+        tiles,
+        tmp_path / "whole" / "run",
+        archive={"uri": str(tiles), "label_column": "label"},
+        selection={"budget": 6},
+        rounds=1,
+    )
+    whole = str(finish(config).folder)
+    options = ["--classes", "3", "--seeds", "1", "--shares", "0.4", "--only", "medoid"]
+    options += ["--against", "medoid", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        recipe_study.main([*options, whole])
+    options += ["--cut", "0,1", "--largest", "8", "--imbalance", "4", "--holdout", "4"]
+    recipe_study.main([*options, whole])
+    rows = read_table(Store(), str(tmp_path / "out" / "recipes.parquet")).to_pylist()
+    cut = {(row["pool"], row["recipe"]): row for row in rows}
+    assert {pool for pool, _ in cut} == {0, 1}
+    # The encoder is frozen, so cutting gives the very scores of a run per pool.
+    recipe_study.main([*options, *runs])
+    rows = read_table(Store(), str(tmp_path / "out" / "recipes.parquet")).to_pylist()
+    for row in rows:
+        assert cut[row["pool"], row["recipe"]] | {"variant": "tiny"} == row
+    monkeypatch.setattr(recipe_study, "_read_whole", None)
+    recipe_study.main([*options, whole])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from balancer.storage.filesystem import Store
 from balancer.storage.manifests import read_manifest
 from balancer.storage.tables import read_table, write_table
 from balancer.verification import Status, verify_manifest
-from tests.data.certified import DIM, made_embeddings, rewrite
+from tests.data.certified import DIM, Facts, made_embeddings, rewrite
 from tests.data.tiny_runs import finish, frozen
 
 
@@ -105,6 +106,15 @@ def test_errors_name_the_tile(tmp_path: Path) -> None:
         select_embeddings(request(tmp_path, strategy="random", quality_column="q"))
 
 
+def name_quality(column: str) -> Callable[[Facts], None]:
+    """Return a change of the footer: another column, as if the selection were weighted by it."""
+
+    def change(facts: Facts) -> None:
+        facts["config"]["selection"]["quality_column"] = column
+
+    return change
+
+
 @pytest.mark.ray
 class TestRun:
     def test_every_constraint(self, ray_cluster: str, folder: Path, tmp_path: Path) -> None:
@@ -132,6 +142,15 @@ class TestRun:
         assert facts["certificate"]["num_rows"] == 9
         report = verify_manifest(Store(), finished.result.manifest_uri)
         assert report.verified, report
+        recomputed = {"quality", "distances", "pick order", "outliers"}
+        assert recomputed <= set(report.named(Status.PASSED))
+
+        forged = Path(finished.result.manifest_uri)
+        before = forged.read_bytes()
+        for column, check in (("lat", "distances"), ("nowhere", "quality")):
+            rewrite(forged, name_quality(column))
+            assert check in verify_manifest(Store(), str(forged)).named(Status.FAILED)
+        forged.write_bytes(before)
         assert finish(config).manifest == finished.manifest
         (tmp_path / "exclude.txt").write_text(f"{chosen[1]}\n")
         with pytest.raises(ConfigError, match="must be continued as it was started"):

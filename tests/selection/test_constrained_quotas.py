@@ -129,7 +129,7 @@ def test_a_stratum_of_included_tiles_alone_shares_its_rows() -> None:
     ids = np.array(list("abcdefgh"))
     picked, _, weights = select_weighted(
         points,
-        SelectionConfig(budget=4),
+        SelectionConfig(budget=4, strategy="per-cluster"),
         ids=ids,
         normalize=False,
         clustering=ClusteringConfig(num_clusters=2),
@@ -172,7 +172,9 @@ def test_cells_give_at_least_their_included_tiles() -> None:
 
 
 def test_a_column_of_quotas_with_the_name_of_the_quality() -> None:
-    config = SelectionConfig(budget=5, quotas=QuotasConfig(axes={"quality": "uniform"}))
+    config = SelectionConfig(
+        budget=5, strategy="per-cluster", quotas=QuotasConfig(axes={"quality": "uniform"})
+    )
     stars = np.arange(len(IDS)) % 3 + 1.0
     both = select(
         POINTS, config, ids=IDS, constraints=Constraints(quality=stars), columns={"quality": stars}

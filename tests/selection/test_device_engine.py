@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from balancer.distances import paired_distances
 from balancer.errors import ConfigError
-from balancer.selection import device_engine
+from balancer.selection import device_catch_up, device_tensors
 from balancer.selection.bounds import Options
-from balancer.selection.device_engine import (
-    DeviceBounds,
-    canonical_distances,
-    farthest_point_on_device,
-)
+from balancer.selection.device_engine import DeviceBounds
+from balancer.selection.device_selection import farthest_point_on_device
+from balancer.selection.device_tensors import canonical_distances
 from balancer.selection.farthest_point import farthest_point, row_ids
-from balancer.selection.filters import Precision
+from balancer.selection.filter_errors import Precision
 from balancer.types import FloatArray
 from tests.selection.test_filters import KINDS, rows_of_kind
 
@@ -103,11 +101,11 @@ def test_same_picks_for_any_room(seed: int, kind: str, room: int, skip: int) -> 
 def test_same_picks_in_small_tiles_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     points = rows_of_kind("gaussian", 3, 1500, 6)
     expected = farthest_point(points, 700, first=0, engine="plain").indices.tolist()
-    monkeypatch.setattr(device_engine, "ROWS_PER_TILE", 37)
-    monkeypatch.setattr(device_engine, "ENTRIES_PER_CHUNK", 100)
-    monkeypatch.setattr(device_engine, "FIRST_WIDTH", 3)
-    monkeypatch.setattr(device_engine, "WIDTH", 11)
-    monkeypatch.setattr(device_engine, "WAVES", (5, 20, 1 << 31))
+    monkeypatch.setattr(device_catch_up, "ROWS_PER_TILE", 37)
+    monkeypatch.setattr(device_tensors, "ENTRIES_PER_CHUNK", 100)
+    monkeypatch.setattr(device_catch_up, "FIRST_WIDTH", 3)
+    monkeypatch.setattr(device_catch_up, "WIDTH", 11)
+    monkeypatch.setattr(device_catch_up, "WAVES", (5, 20, 1 << 31))
     bounds = DeviceBounds(points, np.arange(1500), 700, room=64)
     bounds.take(0)
     bounds.run(700)

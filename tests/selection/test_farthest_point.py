@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.selection.farthest_point import farthest_point, row_ids, seeded_first
+from balancer.selection.bounds import Options
+from balancer.selection.farthest_point import (
+    Engine,
+    Metric,
+    farthest_point,
+    on_device,
+    row_ids,
+    seeded_first,
+)
 from balancer.types import FloatArray, IdArray
 from tests.oracles.plain_farthest_point import farthest_point_oracle, optimal_radius
 
@@ -193,3 +201,48 @@ class TestOptionsByHand:
 def test_rows_are_whole_numbers(rows: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be whole row numbers; got (bool|float64) values"):
         farthest_point(np.eye(2, dtype=np.float32), 2, **rows)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("holds", [np.nan, np.inf, 1e30, 0.0])
+def test_excluded_rows_may_hold_anything(metric: Metric, holds: float) -> None:
+    rng = np.random.default_rng(4)
+    points = rng.standard_normal((5000, 6)).astype(np.float32)
+    excluded = rng.random(5000) < 0.3
+    kept = np.flatnonzero(~excluded)
+    quality = rng.uniform(0.2, 1, 5000)
+    expected = farthest_point(
+        points[kept], 300, quality=quality[kept], num_outliers=3, metric=metric
+    )
+    points[excluded], quality[excluded] = holds, holds
+    choices: list[tuple[Engine, str]] = [("lazy", "blas"), ("plain", "blas"), ("lazy", "torch")]
+    for engine, chosen in choices:
+        count = 300 if engine == "lazy" else 40
+        found = farthest_point(
+            points,
+            count,
+            excluded=excluded,
+            quality=quality,
+            num_outliers=3,
+            metric=metric,
+            engine=engine,
+            filter=chosen,
+        )
+        assert found.indices.tolist() == kept[expected.indices[:count]].tolist()
+        assert found.distances.tobytes() == expected.distances[:count].tobytes()
+    points[kept[9]] = np.nan
+    with pytest.raises(ValueError, match=f"1 of 5000 rows hold NaN .*ids {kept[9]}\\)"):
+        farthest_point(points, 5, excluded=excluded, metric=metric)
+
+
+def test_excluded_rows_may_hold_anything_on_a_device() -> None:
+    pytest.importorskip("torch")
+    points = np.random.default_rng(4).standard_normal((500, 6)).astype(np.float32)
+    excluded = np.arange(500) % 3 == 0
+    expected = farthest_point(points, 50, excluded=excluded)
+    points[excluded] = np.nan
+    options = Options(excluded=excluded)
+    bounds = on_device(points, np.arange(500), 50, options, "cpu")
+    bounds.take(int(expected.indices[0]))
+    bounds.run(50)
+    assert bounds.picked.tolist() == expected.indices.tolist()

@@ -10,22 +10,16 @@ from hypothesis import strategies as st
 
 from balancer.distances import nearest_rows
 from balancer.errors import ConfigError
-from balancer.selection import filters
+from balancer.selection import torch_filter
+from balancer.selection.faiss_filter import FaissFilter
 from balancer.selection.farthest_point import Engine, farthest_point, row_ids
-from balancer.selection.filters import (
-    FILTERS,
-    FaissFilter,
-    Filter,
-    Precision,
-    TorchFilter,
-    fastest_filter,
-    kappa,
-    new_filter,
-)
+from balancer.selection.filter_errors import Precision, kappa
+from balancer.selection.filters import FILTERS, Filter, fastest_filter, new_filter
+from balancer.selection.torch_filter import TorchFilter
 from balancer.types import FloatArray, IntArray
 
 ON_CPU = ("torch", "torch-tf32", "torch-bfloat16", "faiss")
-ON_GPU = ("torch-cuda", "torch-cuda-tf32", "torch-cuda-bfloat16")
+ON_GPU = tuple(name for name in FILTERS if "cuda" in name or "triton" in name)
 KINDS = ("gaussian", "grid", "near-duplicates", "repeated")
 DIMS = (1, 2, 7, 8, 9, 17, 31, 65)
 
@@ -133,7 +127,7 @@ def test_few_pairs_are_candidates() -> None:
 def test_without_its_bound_a_filter_would_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of_kind("near-duplicates", 1, 300, 16)
     rows, picks = rows[:200].copy(), rows[200:].copy()
-    monkeypatch.setattr(filters, "kappa", lambda _precision, _dim: 0.0)
+    monkeypatch.setattr(torch_filter, "kappa", lambda _precision, _dim: 0.0)
     bound = np.full(200, np.inf, np.float32)
     places, columns = TorchFilter("cpu", "bfloat16").candidates(
         rows, squared_lengths(rows), picks, squared_lengths(picks), bound.astype(np.float64)
@@ -229,7 +223,7 @@ def test_round_to_tf32_keeps_ten_bits() -> None:
 
     values = torch.tensor([1 + 2**-10, 1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-10 - 2**-12, 0.0])
     expected = [1 + 2**-10, 1.0, 1 + 2**-9, -1 - 2**-10, 0.0]
-    assert filters.round_to_tf32(values).tolist() == expected
+    assert torch_filter.round_to_tf32(values).tolist() == expected
 
 
 def test_fastest_filter_is_one_of_those_named() -> None:

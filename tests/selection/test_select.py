@@ -9,6 +9,8 @@ import pytest
 
 from balancer.config import ClusteringConfig, SelectionConfig, Strategy, Within
 from balancer.selection import STRATEGIES, select
+from balancer.selection.arrays import select_weighted
+from balancer.selection.constraints import Constraints
 from balancer.selection.farthest_point import row_ids
 from balancer.types import FloatArray, IntArray, Selection
 
@@ -146,9 +148,20 @@ def test_hybrid_gives_a_quarter_globally() -> None:
     assert (reasons == "hybrid:farthest-point").sum() == 10
 
 
-def test_default_is_per_cluster_with_farthest_point_inside() -> None:
+def test_default_is_the_recipe_that_closed_most_of_the_gap() -> None:
     points, _ = long_tailed()
-    assert set(select(points, 10).reason.tolist()) == {"per-cluster:farthest-point"}
+    assert set(select(points, 10).reason.tolist()) == {"hybrid-medoid"}
+
+
+def test_tile_weights_of_the_default_add_up_to_the_budget() -> None:
+    points, _ = long_tailed()
+    picked, _, weights = select_weighted(points, SelectionConfig(budget=20))
+    assert weights is not None
+    assert weights.weight.sum() == pytest.approx(20)
+    assert (weights.weight > 0).all()
+    one = Constraints(include=picked.tile_ids[5:6])
+    _, _, none = select_weighted(points, SelectionConfig(budget=20), constraints=one)
+    assert none is None  # a medoid's weight is its cell, not a rate
 
 
 def test_duplicate_ids_and_shapes_are_refused() -> None:

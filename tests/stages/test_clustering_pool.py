@@ -15,6 +15,7 @@ from balancer.clustering.lloyd import make_scale
 from balancer.config import ClusteringConfig
 from balancer.selection.arrays import prepare
 from balancer.stages.pool import open_pool
+from balancer.stages.pool_messages import Compute
 from balancer.stages.pool_worker import PoolWorker
 from balancer.storage.filesystem import Store
 from tests.stages.test_pool import IDS, POINTS, write_shards
@@ -74,7 +75,9 @@ def test_the_device_reaches_every_assignment(
     monkeypatch.setattr(assignment, "choose_engine", choose)
     monkeypatch.setattr(assignment, "SMALL", 0)
     # torch's own second device, of which there is one on any machine: the CPU by its full name
-    found = PoolWorker(Store(), shards, normalize=True, device="cpu:0").sums(centroids, scale)
+    found = PoolWorker(Store(), shards, normalize=True, compute=Compute("cpu:0")).sums(
+        centroids, scale
+    )
     assert asked == ["cpu:0", "cpu:0"]
     assert expected is not None
     assert found is not None

@@ -21,6 +21,7 @@ from balancer.storage.tables import read_table, write_table
 from balancer.types import EmbeddingShard
 from balancer.verification import Status, VerificationReport, verify_manifest
 from balancer.verification.inputs import Columns
+from balancer.verification.manifest_checks import selection_digest
 from tests.data.certified import BUDGET, FORMS, Facts, made_embeddings, rewrite, write_certified
 
 
@@ -128,7 +129,8 @@ class TestTampered:
             return replace_rows(first, 4, tile_id=ids[3])
 
         rewrite(path, change_table=swap)
-        assert verify(path).named(Status.FAILED) == ["selection digest", "budget curve"]
+        failed = ["selection digest", "budget curve", "distances", "pick order"]
+        assert verify(path).named(Status.FAILED) == failed
 
     def test_a_repeated_id(self, path: Path) -> None:
         def repeat(table: pa.Table) -> pa.Table:
@@ -265,15 +267,21 @@ class TestTampered:
 
 
 def name_strategy(path: Path, stated: str | None, reason: str, factor: float | None) -> None:
-    """Let the footer and all reasons name a strategy, and the certificate a factor."""
+    """Let the footer and all reasons name a strategy, with its weights, and a factor."""
+    table = read_table(Store(), str(path))
+    count = table.num_rows
+    sampled = not reason.startswith(("farthest-point", "composable"))
+    weights = pa.array([300 / count if sampled else 1.0] * count)
+    table = table.set_column(table.column_names.index("weight"), "weight", weights)
 
     def change(facts: Facts) -> None:
         facts["config"]["selection"] = {"strategy": stated}
+        facts["selection_fingerprint"] = selection_digest(table)
         certificate(facts)["factor"] = factor
 
-    def rename(table: pa.Table) -> pa.Table:
+    def rename(_: pa.Table) -> pa.Table:
         place = table.column_names.index("reason")
-        return table.set_column(place, "reason", pa.array([reason] * table.num_rows))
+        return table.set_column(place, "reason", pa.array([reason] * count))
 
     rewrite(path, change, rename)
 

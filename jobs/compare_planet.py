@@ -1,0 +1,37 @@
+r"""The labeled comparison on Planet's Amazon tiles: python -m jobs.compare_planet --images ... .
+
+    ray job submit -- python -m jobs.compare_planet --images s3://bucket/train-jpg \
+        --labels s3://bucket/train_v2.csv --out s3://bucket/compare-planet --ray-address auto
+
+`balancer compare configs/compare-planet.yaml` with the two places of the data as options. Started
+again it computes what is missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from balancer.cli import Overrides, compare_labeled, exit_with_codes, named_values, stoppable
+
+CONFIG = Path(__file__).parents[1] / "configs" / "compare-planet.yaml"
+
+
+@stoppable()
+def main(
+    images: Annotated[str, typer.Option(help="Folder, tar or S3 prefix of JPEGs or 4-band TIFFs.")],
+    labels: Annotated[str, typer.Option(help="train_v2.csv.")],
+    out: Annotated[str, typer.Option(help="Folder for results: a path or s3:// URI.")],
+    config: Annotated[Path, typer.Option(help="YAML file.")] = CONFIG,
+    overrides: Overrides = None,
+    ray_address: Annotated[str | None, typer.Option(help="local, auto, ray://host:port.")] = None,
+) -> None:
+    """Compare on the images and labels that are named, beside what the file says."""
+    places = {"dataset.images": images, "dataset.labels": labels}
+    compare_labeled(config, overrides or [], named_values(out, ray_address) | places)
+
+
+if __name__ == "__main__":
+    exit_with_codes(lambda: typer.run(main))

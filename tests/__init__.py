@@ -1,0 +1,1 @@
+"""The tests of balancer; a package, so that no installed package named `tests` comes before it."""
