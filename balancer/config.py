@@ -23,7 +23,6 @@ from balancer.config_selection import (
     SelectionConfig,
     Strategy,
     Within,
-    can_include,
     can_trim,
     can_weigh,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "Strategy",
     "TrainingConfig",
     "Within",
-    "can_include",
     "can_trim",
     "can_weigh",
     "config_difference",
