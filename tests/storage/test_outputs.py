@@ -53,7 +53,7 @@ def contents() -> dict[str, bytes]:
         ("folder/own.parquet", {"out": "list.parquet", "exclude": "list.parquet"}),
     ],
 )
-def test_select_overwrites_nothing_that_it_reads(uri: str, fields: dict[str, str]) -> None:
+def test_select_overwrites_nothing_that_it_reads(uri: str, fields: dict[str, Any]) -> None:
     before = contents()
     lists = {name: fields[name] for name in ("include", "exclude") if name in fields}
     rest = {name: value for name, value in fields.items() if name not in lists}
