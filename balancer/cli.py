@@ -262,6 +262,11 @@ def verify(
             f"{found.manifest_uri} must hold what it says; it fails: {names}. Do not use it, or "
             f"select again."
         )
+    if found.lacks_quality and found.recomputed:
+        raise VerificationError(
+            f"{found.manifest_uri} is not verified: its picks were weighted by a quality column; "
+            f"give --embeddings that have it"
+        )
     if not found.verified:
         raise VerificationError(f"{found.manifest_uri} is not verified: give --embeddings")
 
