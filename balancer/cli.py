@@ -89,7 +89,9 @@ def run(
 @stoppable()
 def select(  # noqa: PLR0913 - typer turns each option into an argument
     embeddings: Annotated[str, typer.Argument(help="A .npy matrix, or Parquet file or folder.")],
-    budget: Annotated[int, typer.Option(help="How many rows to pick.")],
+    budget: Annotated[
+        float, typer.Option(help="How many rows to pick, or a share of them when below 1.")
+    ],
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
     strategy: Annotated[
         str, typer.Option(help=f"{', '.join(get_args(Strategy))}.")

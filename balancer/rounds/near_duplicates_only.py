@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from balancer.config_deduplicate import DeduplicateConfig
 from balancer.config_file import describe_fields
-from balancer.distances import l2_normalize, require_finite
+from balancer.distances import l2_normalize, require_finite, underflow
 from balancer.errors import ConfigError, DataError
 from balancer.selection.greedy_net import Net, net_of_pairs, semdedup_of_pairs
 from balancer.selection.near_duplicates import Effort, NearDuplicates, deduplicate
@@ -114,6 +114,9 @@ def deduplicate_embeddings(
         raise DataError(f"{request.uri} must hold embeddings; it has no rows.")
     try:
         require_finite(vectors, ids, nonzero=request.normalize)
+        problem = None if request.normalize else underflow(vectors)
+        if problem is not None:
+            raise DataError(f"{request.uri}: {problem}")
         points = l2_normalize(vectors) if request.normalize else vectors
         found = deduplicate(points, ids, config, seed=request.seed)
     except TooManyPairsError as error:

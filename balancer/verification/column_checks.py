@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from balancer.verification.constraint_checks import INCLUDE, selection_facts
 from balancer.verification.inputs import Run
+from balancer.verification.manifest_checks import FALLBACK
 from balancer.verification.report import Check, failed, passed, skipped
 
 ABSENT = "absent distances"
 CLUSTERS = "cluster numbers"
-FALLBACK = ":fallback"
 UNMEASURED = (
     INCLUDE,
     "random",

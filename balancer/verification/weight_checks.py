@@ -21,6 +21,7 @@ from balancer.types import DoubleArray, IntArray
 from balancer.verification.claims import Claims
 from balancer.verification.constraint_checks import INCLUDE, selection_facts
 from balancer.verification.inputs import Run
+from balancer.verification.manifest_checks import FALLBACK
 from balancer.verification.quality import CATALOG
 from balancer.verification.report import Check, failed, passed, skipped
 
@@ -148,7 +149,7 @@ def _check_quotas(
         np.asarray(table["cluster"].to_pylist(), np.int64), return_inverse=True
     )
     sums = np.bincount(places, tiles)
-    own = np.array([reason != GLOBAL for reason in table["reason"].to_pylist()])
+    own = np.array([reason != GLOBAL for reason in _reasons(table)])
     gives = np.bincount(places, own) > 0
     sizes = _cluster_sizes(store, run)
     # Where a cluster's rows are not known they are a whole number at least.
@@ -167,6 +168,11 @@ def _check_quotas(
     return passed(SUMS, f"{total:.6g} of {num_rows} rows, those of the clusters that give picks")
 
 
+def _reasons(table: pa.Table) -> list[str]:
+    """Return the reason of each pick, without what a fallback adds."""
+    return [str(reason).removesuffix(FALLBACK) for reason in table["reason"].to_pylist()]
+
+
 def _find_uneven(table: pa.Table, axes: list[str]) -> str | None:
     """Say which picks of one cluster and cell of quotas differ in weight; None if none do.
 
@@ -177,7 +183,7 @@ def _find_uneven(table: pa.Table, axes: list[str]) -> str | None:
     weights = np.asarray(table["weight"].to_pylist(), np.float64)
     shown, first = _shown(table), dict[tuple[object, ...], int]()
     cells = zip(*(table[name].to_pylist() for name in names), strict=True)
-    for rank, (cell, reason) in enumerate(zip(cells, table["reason"].to_pylist(), strict=True)):
+    for rank, (cell, reason) in enumerate(zip(cells, _reasons(table), strict=True)):
         kind = reason if reason in (INCLUDE, GLOBAL) else "own"
         before = first.setdefault((kind, *cell), rank)
         times = shown if kind == INCLUDE else np.ones(len(shown))
