@@ -16,7 +16,7 @@ from balancer.comparison.labeled_data import (
     join_labels,
     part_counts,
     pool_recipe,
-    read_labels,
+    read_dataset_labels,
     require_images,
     split_dataset,
 )
@@ -109,7 +109,7 @@ def _open(config: ComparisonConfig) -> LabelRows | None:
                 f"out and features must not lie inside dataset.images, or their files would be "
                 f"taken for images; got {folder!r} inside {config.dataset.images!r}."
             )
-    rows = read_labels(store, config.dataset)
+    rows = read_dataset_labels(store, config.dataset)
     require_images(store, config.dataset)
     return rows
 

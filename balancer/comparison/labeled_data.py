@@ -16,6 +16,7 @@ from balancer.imbalance.long_tail import long_tailed_pool
 from balancer.seeding import derive_seed
 from balancer.stages.features import ImageFeatures
 from balancer.storage.filesystem import Store
+from balancer.storage.label_tables import TableLayout, read_labels
 from balancer.storage.labeled_sources import (
     MIN_SCENE_IMAGES,
     PART_COLUMN,
@@ -24,8 +25,8 @@ from balancer.storage.labeled_sources import (
     image_stem,
     parse_planet,
     parse_scenes,
-    read_label_table,
     read_text,
+    rows_of_table,
 )
 from balancer.storage.published_labels import (
     ade20k_differences,
@@ -68,7 +69,7 @@ class LabeledImages:
     without_image: int
 
 
-def read_labels(store: Store, dataset: DatasetConfig) -> LabelRows | None:
+def read_dataset_labels(store: Store, dataset: DatasetConfig) -> LabelRows | None:
     """Return the labels of a data set's own file; None where the images themselves tell.
 
     Raises:
@@ -89,13 +90,8 @@ def read_labels(store: Store, dataset: DatasetConfig) -> LabelRows | None:
             rows = frequent_labels(rows, least)
             require_published(ade20k_differences(rows), dataset.labels)
         return rows
-    return read_label_table(
-        store,
-        dataset.labels,
-        id_column=dataset.id_column,
-        label_column=dataset.label_column,
-        separator=dataset.separator,
-    )
+    layout = TableLayout(dataset.label_column, dataset.id_column, dataset.separator)
+    return rows_of_table(read_labels(store, dataset.labels, layout), dataset.labels)
 
 
 def require_images(store: Store, dataset: DatasetConfig) -> None:
