@@ -91,6 +91,21 @@ def test_ade20k_keeps_the_frequent_scenes() -> None:
     assert len(joined.labels) == 98
 
 
+def test_images_of_small_classes_are_not_asked_for(tmp_path: Path) -> None:
+    scenes = tmp_path / "sceneCategories.txt"
+    lines = [f"ADE_train_{n} street" for n in range(98)] + [f"ADE_val_{n} attic" for n in range(97)]
+    scenes.write_text("\n".join([*lines, "ADE_train_x misc"]))
+    rows = read_dataset_labels(Store(), dataset("ade20k", labels=str(scenes)))
+    assert rows is not None
+    assert rows.counts() == {"street": 98}
+    scenes.write_text("\n".join(lines[1:]))
+    with pytest.raises(DataError, match="a class of at least 98 images; the largest has 97"):
+        read_dataset_labels(Store(), dataset("ade20k", labels=str(scenes)))
+    found = ImageFeatures(np.array(["1", "2"]), np.ones((2, 2), np.float32), {}, "x", 0, 5)
+    joined = join_labels(dataset("table"), found, LabelRows(("1",), (("a",),)))
+    assert joined.unlabeled == 6
+
+
 def test_folders_give_labels_and_columns() -> None:
     found = images("a/1.jpg", "b/2.jpg", "3.jpg", label=["a", "b", ""], site=["n", "s", "n"])
     joined = join_labels(dataset("folder"), found, None)
