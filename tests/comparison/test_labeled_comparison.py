@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from balancer.cli import compare_labeled
+from balancer.cli_labels import compare_labeled
 from balancer.comparison.cells import RESULT_SCHEMA
 from balancer.comparison.labeled_comparison import run_comparison
 from balancer.config_comparison import ComparisonConfig
