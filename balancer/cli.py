@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from balancer import cli_labels
+from balancer.cli_labels import Overrides, named_values
 from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
 from balancer.config_selection import FilterName
@@ -35,9 +36,6 @@ app = typer.Typer(
     help="Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.",
 )
 
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
-]
 EndpointUrl = Annotated[str | None, typer.Option(help="S3 endpoint; AWS_ENDPOINT_URL when absent.")]
 
 
@@ -290,40 +288,6 @@ def report(
 
 @app.command()
 @stoppable()
-def compare(
-    config: Annotated[Path, typer.Argument(help="YAML file; see configs/compare-*.yaml.")],
-    overrides: Overrides = None,
-    out: Annotated[str | None, typer.Option(help="Folder: a path or s3:// URI.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="local, auto, or ray://host:port.")
-    ] = None,
-) -> None:
-    """Compare strategies against imbalance on labeled images: tables, figures, verdicts."""
-    compare_labeled(config, overrides or [], named_values(out, ray_address))
-
-
-def compare_labeled(config: Path, overrides: list[str], values: dict[str, str]) -> None:
-    """Run a labeled comparison, or continue it, write its tables and page, print the verdicts."""
-    from balancer.comparison.labeled_comparison import run_comparison
-    from balancer.comparison.labeled_summary import describe_comparison, write_summary
-    from balancer.config_comparison import ComparisonConfig
-    from balancer.config_file import load_model
-    from balancer.report.comparison_page import write_comparison_report
-    from balancer.storage.filesystem import Store
-
-    settings = load_model(ComparisonConfig, config, overrides, values)
-    compared = run_comparison(settings)
-    store = Store(settings.storage)
-    facts = write_summary(store, compared)
-    report = write_comparison_report(store, compared.uri)
-    for line in describe_comparison(facts):
-        typer.echo(line)
-    typer.echo(f"results   {store.join(compared.uri, 'results.parquet')}")
-    typer.echo(f"report    {report}")
-
-
-@app.command()
-@stoppable()
 def init(
     demo: Annotated[Path, typer.Option(help="Folder for the procedural demo archive.")],
     tiles: Annotated[int, typer.Option(help="How many tiles.")] = 4500,
@@ -346,6 +310,7 @@ def init(
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
 
 
+app.command()(stoppable()(cli_labels.compare))
 app.command()(stoppable()(cli_labels.imbalance))
 
 
@@ -353,12 +318,6 @@ app.command()(stoppable()(cli_labels.imbalance))
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def named_values(out: str | None, ray_address: str | None) -> dict[str, str]:
-    """Return the named options that were given, by configuration key."""
-    named = {"out": out, "ray.address": ray_address}
-    return {key: value for key, value in named.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> None:

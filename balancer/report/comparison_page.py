@@ -214,7 +214,7 @@ def _provenance(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Labels per part", ", ".join(f"{name} {count:,}" for name, count in parts.items())),
         ("Encoders", ", ".join(encoders)),
         ("Pools, seeds", f"{facts['pools']}, {facts['seeds']}"),
-        ("Unlabeled images", f"{facts['unlabeled']:,} left out"),
+        ("Images left out", f"{facts['unlabeled']:,}, without a label of these classes"),
         ("Version", str(facts["version"])),
         ("Results", "results.parquet: every score of every cell; summary.parquet: means"),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from balancer.cli import compare_labeled
+from balancer.cli_labels import compare_labeled
 from balancer.comparison.cells import RESULT_SCHEMA
 from balancer.comparison.labeled_comparison import run_comparison
 from balancer.config_comparison import ComparisonConfig
@@ -121,6 +121,10 @@ def test_the_shipped_configurations_are_valid(path: Path) -> None:
     labels = [arm.label for arm in config.arms()]
     assert {"baseline", "class_frequency", "effective_number"} <= set(labels)
     assert config.dataset.synthetic == ("synthetic" in path.stem)
+    own = {"CLIP": "crop-bicubic", "ResNet-18": "crop-bilinear"}  # as their weights were trained
+    for named in config.encoders:
+        if named.encoder is not None and named.encoder.image_size == 224:
+            assert named.encoder.resize == own.get(named.name, "stretch"), named.name
 
 
 @pytest.mark.parametrize(
