@@ -23,7 +23,6 @@ from balancer.config_selection import (
     SelectionConfig,
     Strategy,
     Within,
-    can_include,
     can_trim,
     can_weigh,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "Strategy",
     "TrainingConfig",
     "Within",
-    "can_include",
     "can_trim",
     "can_weigh",
     "config_difference",

@@ -119,15 +119,6 @@ def can_weigh(strategy: Strategy, within: Within) -> bool:
     return inside or strategy in ("farthest-point", "hybrid")
 
 
-def can_include(strategy: Strategy) -> bool:
-    """Return whether a strategy can start from tiles that must be picked.
-
-    >>> can_include("facility-location")
-    False
-    """
-    return strategy not in ("facility-location", "facility-medoid", "inverse-density")
-
-
 def can_trim(strategy: Strategy) -> bool:
     """Return whether leaving out outliers means something for a strategy.
 
@@ -233,11 +224,10 @@ class SelectionConfig(Section):
         if self.fallback is None:
             return self
         weighs = self.quality_column is None or can_weigh(self.fallback, self.fallback_within)
-        includes = self.include is None or can_include(self.fallback)
-        if not (weighs and includes) or (self.num_outliers and not can_trim(self.fallback)):
+        if not weighs or (self.num_outliers and not can_trim(self.fallback)):
             raise ValueError(
                 f"fallback must be able to do what is asked of the strategy; {self.fallback} has "
-                f"no use for include, quality_column or num_outliers. Leave them out, or the "
+                f"no use for quality_column or num_outliers. Leave them out, or the "
                 f"fallback"
             )
         return self
@@ -263,11 +253,6 @@ class SelectionConfig(Section):
                 f"quality_column must be absent for the strategy {self.strategy}, which measures "
                 f"no distances that it could multiply; use farthest-point, hybrid, or per-cluster "
                 f"within farthest-point"
-            )
-        if self.include is not None and not can_include(self.strategy):
-            raise ValueError(
-                f"include must be absent for the strategy {self.strategy}, which does not start "
-                f"from given tiles; use another strategy"
             )
         if self.num_outliers and not can_trim(self.strategy):
             raise ValueError(

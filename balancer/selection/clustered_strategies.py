@@ -213,11 +213,8 @@ def _weigh(share: Share, taken: IntArray) -> Weights:
     rest = others * (1 - spread)
     shown_certainly = np.bincount(own, shown, minlength=len(strata))
     certain, weight = stratum_weights(rest + floors, floors, counts - shown_certainly)
-    included = certain[own] / shown
-    left = counts - np.bincount(own, 1 / included, minlength=len(strata))
-    # Where no other rows are left, or none of their picks, the difference may round below zero.
-    rates = np.maximum(0, left) / np.maximum(1, others) + spread
-    return Weights(included, weight[share.stratum], rates)
+    rates = (counts - shown_certainly) / np.maximum(1, others) + spread
+    return Weights(certain[own] / shown, weight[share.stratum], rates)
 
 
 def _finish(share: Share, weights: Weights, rest: Selection, repeats: IntArray) -> Selection:

@@ -46,17 +46,20 @@ def num_neighbors(num_rows: int) -> int:
     return min(num_rows - 1, max(FEWEST_NEIGHBORS, GRAPH_ENTRIES // num_rows))
 
 
-def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, *, power: float) -> IntArray:
+def greedy_facilities(
+    graph: Neighbors, ids: IdArray, count: int, *, power: float, given: IntArray | None = None
+) -> IntArray:
     """Pick rows by lazy greedy facility location.
 
     Args:
         graph: of all rows.
         ids: (N,) unique ids; of equal savings the lowest id is picked.
-        count: at most N.
+        count: from 1 to N; from 0 to the other rows where some are given.
         power: p of the module's text, above 0.
+        given: (m,) different rows that are picked already; none when absent.
 
     Returns:
-        (count,) int64 rows, best first.
+        (count,) int64 other rows, best first.
 
     Raises:
         ValueError: a count or power out of range.
@@ -71,8 +74,10 @@ def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, *, power: floa
     array([2, 3])
     """
     num_rows, k = graph.rows.shape
-    if not 1 <= count <= num_rows:
-        raise ValueError(f"count must lie between 1 and the {num_rows} rows; got {count}.")
+    taken = np.empty(0, np.int64) if given is None else given
+    least, most = 0 if len(taken) else 1, num_rows - len(taken)
+    if not least <= count <= most:
+        raise ValueError(f"count must lie between {least} and the {most} rows; got {count}.")
     if not power > 0:
         raise ValueError(f"power must be above 0; got {power}.")
     largest = float(graph.squared[:, -1].max()) or 1.0
@@ -84,24 +89,36 @@ def greedy_facilities(graph: Neighbors, ids: IdArray, count: int, *, power: floa
     savings = np.concatenate([edges, (edges[:, None] - losses).ravel()])
     order = np.argsort(by, kind="stable")
     starts = np.searchsorted(by[order], np.arange(num_rows + 1))
-    return _lazy_greedy(served[order], savings[order], starts, id_ranks(ids), count)
+    return _lazy_greedy(served[order], savings[order], starts, id_ranks(ids), taken, count)
 
 
 @numba.njit(cache=True)
 def _lazy_greedy(
-    served: IntArray, savings: DoubleArray, starts: IntArray, ranks: IntArray, count: int
+    served: IntArray,
+    savings: DoubleArray,
+    starts: IntArray,
+    ranks: IntArray,
+    given: IntArray,
+    count: int,
 ) -> IntArray:
     num_rows = len(ranks)
     best = np.zeros(num_rows)
+    free = np.ones(num_rows, np.bool_)
+    for row in given:
+        free[row] = False
+        for place in range(starts[row], starts[row + 1]):
+            best[served[place]] = max(best[served[place]], savings[place])
     picks = np.empty(count, np.int64)
     fresh = np.zeros(num_rows, np.int64)
     row_of = np.empty(num_rows, np.int64)
     heap = [(0.0, np.int64(0)) for _ in range(0)]
     for row in range(num_rows):
         row_of[ranks[row]] = row
+        if not free[row]:
+            continue
         total = 0.0
         for place in range(starts[row], starts[row + 1]):
-            total += savings[place]
+            total += max(0.0, savings[place] - best[served[place]])
         heap.append((-total, ranks[row]))
     heapq.heapify(heap)
     taken = 0

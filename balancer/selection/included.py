@@ -7,8 +7,9 @@ the rows as they do without included tiles: to the rows of the strata that give 
 is shown several times weighs so much less, and each of its showings counts.
 
 Rates go the other way, from a selection to all rows of the archive (`weights.parquet`): an included
-tile is shown as often as 1 / its weight, and the other rows of its stratum share what is left of
-the stratum's count. So rates add up to the budget, with 1 / weight for every pick of a quota.
+tile has the rate at which it is shown, 1 unless tiles repeat, and the other rows of its stratum
+share what is left of the stratum's count: nothing where all of it is included tiles. So rates add
+up to the budget. The rate of a pick is 1 / its weight, but for included tiles that share a stratum.
 """
 
 from __future__ import annotations
@@ -167,10 +168,11 @@ def put_first(
 def with_included_rates(allocation: Allocation, selection: Selection) -> Allocation:
     """Return the allocation with the included tiles of its selection and their rates."""
     included = selection.reason == INCLUDE
+    shown = np.ones(len(selection)) if selection.repeats is None else selection.repeats
     return replace(
         allocation,
         included=selection.tile_ids[included],
-        included_rates=1 / selection.weight[included],
+        included_rates=shown[included].astype(np.float64),
     )
 
 

@@ -70,6 +70,7 @@ def local_priorities(
     exponent: float,
     count: int,
     seed: int,
+    given: IdArray,
 ) -> Priorities:
     """Return one shard's `count` rows of the highest priority (local).
 
@@ -80,6 +81,7 @@ def local_priorities(
         exponent: alpha m: the power of the distance that is the weight.
         count: rows wanted; all when the shard has fewer.
         seed: decides u.
+        given: ids of rows that are picked already and not drawn.
 
     Cost: N * M * D multiply-adds.
     """
@@ -89,7 +91,9 @@ def local_priorities(
     radii = np.maximum(found.squared[:, -1].astype(np.float64), np.finfo(np.float32).tiny)
     weights = exponent * 0.5 * np.log(radii)
     uniform = (hash_ids(rows.ids, seed).astype(np.float64) + 1) / 2.0**64
-    return _highest(rows.ids, weights - np.log(uniform), weights, count)
+    free = ~np.isin(rows.ids, given)
+    priorities = weights - np.log(uniform)
+    return _highest(rows.ids[free], priorities[free], weights[free], count)
 
 
 def merge_priorities(parts: Sequence[Priorities], count: int) -> Priorities:
@@ -103,18 +107,20 @@ def merge_priorities(parts: Sequence[Priorities], count: int) -> Priorities:
 
 
 def sample_inverse_density(
-    pool: Pool, count: int, *, exponent: float = 1.0, seed: int
+    pool: Pool, count: int, *, exponent: float = 1.0, seed: int, given: IdArray | None = None
 ) -> tuple[IdArray, DoubleArray]:
     """Draw `count` rows in inverse proportion to density ** exponent.
 
     Args:
         pool: the rows, at least two.
-        count: at most all of them.
+        count: at most all of them, less the given ones.
         exponent: alpha; 0 draws uniformly, 1 flattens the density.
         seed: decides the draw.
+        given: ids of rows that are picked already and not drawn; none when absent.
 
     Returns:
-        (count,) ids, highest priority first, and (count,) how many rows each stands for.
+        (count,) ids, highest priority first, and (count,) how many of the rows that are not given
+        each stands for.
 
     Cost: N * M * D multiply-adds for a reference of M = min(N, 20,000) rows; every shard sends
     count + 1 rows at most.
@@ -136,6 +142,7 @@ def sample_inverse_density(
         power,
         count + 1,
         derive_seed(seed, "priority"),
+        np.empty(0, np.str_) if given is None else given,
     )
     best = merge_priorities(parts, count + 1)
     if len(best.ids) <= count:

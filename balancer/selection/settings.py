@@ -9,7 +9,6 @@ from balancer.config import (
     SelectionConfig,
     Strategy,
     Within,
-    can_include,
     can_trim,
     can_weigh,
 )
@@ -80,5 +79,4 @@ class Settings:
             self,
             quality_column=self.quality_column if can_weigh(strategy, self.within) else None,
             num_outliers=self.num_outliers if can_trim(strategy) else 0,
-            include=self.include if can_include(strategy) else no_ids(),
         )

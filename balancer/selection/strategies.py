@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from balancer.config import Strategy, can_include, can_trim, can_weigh
+from balancer.config import Strategy, can_trim, can_weigh
 from balancer.selection.clustered_strategies import (
     select_hierarchical,
     select_hybrid,
@@ -91,11 +91,6 @@ def _check(strategy: Strategy, settings: Settings) -> None:
             f"quality_column must not be given for {strategy}, which has no distances that "
             f"quality could multiply. Use farthest-point, hybrid, or per-cluster or "
             f"hierarchical with farthest-point inside."
-        )
-    if len(settings.include) and not can_include(strategy):
-        raise ValueError(
-            f"Tiles cannot be included by {strategy}, which does not start from given picks. Use "
-            f"another strategy, or add them to its picks yourself."
         )
     if settings.num_outliers and not can_trim(strategy):
         raise ValueError(

@@ -1,9 +1,9 @@
 """A weight for every tile of the archive: how often a trainer should show it, on average.
 
 The weight of a tile is its stratum's count over its stratum's size, so a trainer can draw from all
-tiles with these weights instead of a hard subset. A tile that must be included has a weight of its
-own, 1 / its weight in the manifest, and the others of its stratum share what it leaves of the
-count; excluded tiles have no row. Workers write them shard by shard; a shard that
+tiles with these weights instead of a hard subset. A tile that must be included has the weight 1,
+times how often it is shown where tiles repeat, and the others of its stratum share what it leaves
+of the count; excluded tiles have no row. Workers write them shard by shard; a shard that
 is recorded is not written again. The run's folder has the last round's under `weights.parquet`, a
 folder of Parquet files that any reader takes as one table.
 """

@@ -91,12 +91,13 @@ def test_a_tile_weighs_one_over_its_weight_in_the_archive(
     quotas = QuotasConfig(axes=axes, repeats=repeats)
     picked, weights = run("per-cluster", within, quotas, Constraints(INCLUDE, EXCLUDE))
     rate = dict(zip(weights.ids.tolist(), weights.weight.tolist(), strict=True))
-    for tile, stands_for in zip(picked.tile_ids.tolist(), picked.weight.tolist(), strict=True):
-        assert rate[tile] == pytest.approx(1 / stands_for)
+    shown = np.ones(len(picked)) if picked.repeats is None else picked.repeats
+    for place, tile in enumerate(picked.tile_ids.tolist()):
+        given = picked.reason[place] == "include"
+        assert rate[tile] == pytest.approx(shown[place] if given else 1 / picked.weight[place])
     # Showings stand for the rows of the strata that give any.
     assert picked.allocation is not None
     strata, counts = picked.allocation.strata, picked.allocation.counts
-    shown = np.ones(len(picked)) if picked.repeats is None else picked.repeats
     assert (picked.weight * shown).sum() == pytest.approx(strata.sizes[counts > 0].sum())
 
 
@@ -138,7 +139,8 @@ def test_a_stratum_of_included_tiles_alone_shares_its_rows() -> None:
     assert weights is not None
     assert picked.tile_ids[:2].tolist() == ["b", "a"]
     assert picked.weight.tolist() == [2, 2, 2, 2]
-    assert weights.weight.tolist() == [0.5] * 8
+    # In the archive the given tiles are certain, and nothing of their stratum's count is left.
+    assert weights.weight.tolist() == [1, 1, 0, 0, 0.5, 0.5, 0.5, 0.5]
 
 
 def test_more_included_tiles_than_the_cap() -> None:

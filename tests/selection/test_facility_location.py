@@ -61,6 +61,48 @@ def test_lazy_is_plain_greedy(seed: int, power: float) -> None:
     assert len(set(taken)) == 15
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_greedy_goes_on_from_given_rows(seed: int) -> None:
+    _, ids, graph = made(seed)
+    matrix, given = losses(graph, 2.0), [3, 17, 30]
+    left, taken = np.minimum(edges(graph, 2.0), matrix[:, given].min(axis=1)), given.copy()
+    for row in greedy_facilities(graph, ids, 12, power=2.0, given=np.array(given)).tolist():
+        savings = np.maximum(left[:, None] - matrix, 0).sum(axis=0)
+        savings[taken] = -1.0
+        assert savings[row] == pytest.approx(savings.max(), rel=1e-12)
+        taken.append(row)
+        left = np.minimum(left, matrix[:, row])
+    assert len(set(taken)) == 15
+    rest = greedy_facilities(graph, ids, 37, power=2.0, given=np.array(given))
+    assert sorted([*given, *rest.tolist()]) == list(range(40))
+    assert len(greedy_facilities(graph, ids, 0, power=2.0, given=np.array(given))) == 0
+
+
+@pytest.mark.parametrize("most_rows", [20, 100])
+@pytest.mark.parametrize("share", [None, 0.0, 0.25, 1.0])
+def test_included_rows_of_any_sharding(
+    most_rows: int, share: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the sample of a larger pool lacks them."""
+    monkeypatch.setattr("balancer.selection.recipes.MOST_ROWS", most_rows)
+    points, ids, _ = made(3)
+    include = ids[[5, 0, 39, 12]]
+    found = []
+    for pool in (ArrayPool(points, ids), ShardedPool(points, ids, 4)):
+        if share is None:
+            picked = by_facility_location(pool, 10, power=2.0, seed=1, include=include)
+        else:
+            picked = by_representatives_and_extremes(
+                pool, 10, power=2.0, global_share=share, seed=1, include=include
+            )
+        assert picked.tile_ids[:4].tolist() == include.tolist()
+        assert picked.reason.tolist().count("include") == picked.num_included == 4
+        assert len(set(picked.tile_ids.tolist())) == 10
+        assert picked.weight.sum() == 40
+        found.append((picked.tile_ids.tolist(), picked.weight.tolist()))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_within_the_guarantee_of_greedy(seed: int) -> None:
     _, ids, graph = made(seed, count=12, k=11)
@@ -101,6 +143,8 @@ def test_arguments_out_of_range() -> None:
     _, ids, graph = made(0)
     with pytest.raises(ValueError, match="count must lie between 1 and the 40 rows; got 41"):
         greedy_facilities(graph, ids, 41, power=POWER)
+    with pytest.raises(ValueError, match="count must lie between 0 and the 39 rows; got 40"):
+        greedy_facilities(graph, ids, 40, power=POWER, given=np.array([1]))
     with pytest.raises(ValueError, match="power must be above 0; got 0"):
         greedy_facilities(graph, ids, 4, power=0)
 

@@ -8,6 +8,7 @@ import pytest
 from balancer.selection.inverse_density import intrinsic_dimension, sample_inverse_density
 from balancer.selection.neighbors import nearest_neighbors
 from balancer.selection.pool import ArrayPool
+from balancer.selection.recipes import by_inverse_density
 from balancer.types import FloatArray, IdArray
 from tests.selection.sharded_pool import ShardedPool
 
@@ -50,6 +51,25 @@ def test_weights_are_unbiased() -> None:
     for values, truth in ((totals, 1000), (sparse, 100)):
         error = np.std(values, ddof=1) / np.sqrt(60)
         assert abs(np.mean(values) - truth) < 4 * error
+
+
+def test_included_rows_weigh_one_and_the_rest_is_unbiased() -> None:
+    points, ids = dense_and_sparse()
+    pool, include = ArrayPool(points, ids), ids[[950, 3, 400]]
+    totals = []
+    for seed in range(40):
+        picked = by_inverse_density(pool, 40, exponent=1.0, seed=seed, include=include)
+        assert picked.tile_ids[:3].tolist() == include.tolist()
+        assert picked.weight[:3].tolist() == [1, 1, 1]
+        assert len(set(picked.tile_ids.tolist())) == 40
+        totals.append(picked.weight.sum())
+    assert abs(np.mean(totals) - 1000) < 4 * np.std(totals, ddof=1) / np.sqrt(40)
+    shards = ShardedPool(points, ids, 6)
+    again = by_inverse_density(shards, 40, exponent=1.0, seed=39, include=include)
+    assert again.tile_ids.tolist() == picked.tile_ids.tolist()
+    assert again.weight.tobytes() == picked.weight.tobytes()
+    alone = by_inverse_density(pool, 3, exponent=1.0, seed=0, include=include)
+    assert alone.weight.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("num_shards", [2, 7, 40])

@@ -73,7 +73,7 @@ def pool_with_columns(folder: Path, num_shards: int, num_workers: int) -> Iterat
 
 
 def settings(clustering: Clustering, within: Within, quotas: QuotasConfig) -> Settings:
-    config = SelectionConfig(budget=40, within=within, quotas=quotas)
+    config = SelectionConfig(budget=40, strategy="per-cluster", within=within, quotas=quotas)
     return Settings.of(config, derive_seed(SEED, "select"), clustering)
 
 
@@ -210,7 +210,8 @@ def test_weights_are_written_once_per_shard(ray_cluster: str, tmp_path: Path) ->
 def run(ray_cluster: str, demo_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Return a finished round with quotas over a metadata column."""
     assert ray_cluster
-    selection = {"budget": 40, "quotas": {"axes": {"class": {"volcano": 0.1}}, "repeats": 3}}
+    quotas = {"axes": {"class": {"volcano": 0.1}}, "repeats": 3}
+    selection = {"budget": 40, "strategy": "per-cluster", "quotas": quotas}
     out = tmp_path_factory.mktemp("quotas") / "run"
     return finish(trained(demo_archive, out, rounds=1, selection=selection))
 
@@ -235,7 +236,8 @@ class TestRun:
         assert all(line.endswith(".") for line in lines)
 
     def test_a_column_that_is_not_there(self, run: Finished, tmp_path: Path) -> None:
-        selection = {"budget": 40, "quotas": {"axes": {"biom": "uniform"}}}
+        quotas = {"axes": {"biom": "uniform"}}
+        selection = {"budget": 40, "strategy": "per-cluster", "quotas": quotas}
         config = trained(run.config.archive.uri, tmp_path / "run", rounds=1, selection=selection)
         with pytest.raises(ConfigError, match=r"got 'biom'\. There are: .*class"):
             finish(config)
