@@ -17,6 +17,7 @@ from balancer.comparison.labeled_data import (
     part_counts,
     pool_recipe,
     read_dataset_labels,
+    require_columns,
     require_images,
     split_dataset,
 )
@@ -152,6 +153,7 @@ def _cases(config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None)
                 _require_same_recipe(config, named, pool)
                 found = extract_features(_request(config, named, pool, rows), reporter)
                 images = join_labels(config.dataset, found, rows)
+                require_columns(images.labels, config.groups)
                 known, digest = images, [found.fingerprint, _label_digest(images.labels)]
             split = split_dataset(known.labels, config.dataset, pool)
             fingerprint = digest_json(

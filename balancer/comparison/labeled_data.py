@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +168,20 @@ def join_labels(
         len(names) - len(listed) + found.num_unnamed,
         without,
     )
+
+
+def require_columns(labels: LabelTable, groups: Sequence[str]) -> None:
+    """Refuse groups by a column that the images and their labels lack.
+
+    Raises:
+        ConfigError: naming the columns there are.
+    """
+    for column in groups:
+        if column not in labels.columns:
+            raise ConfigError(
+                f"groups must be metadata columns of the images or of the label table; there is no "
+                f"{column!r} among {', '.join(sorted(labels.columns)) or 'none'}. Name one of them."
+            )
 
 
 def split_dataset(labels: LabelTable, dataset: DatasetConfig, pool: int) -> Split:

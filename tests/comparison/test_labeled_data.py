@@ -9,7 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from balancer.comparison.labeled_data import join_labels, read_dataset_labels, split_dataset
+from balancer.comparison.labeled_data import (
+    join_labels,
+    read_dataset_labels,
+    require_columns,
+    split_dataset,
+)
 from balancer.config_comparison import DatasetConfig
 from balancer.errors import ConfigError, DataError
 from balancer.imbalance.labels import LabelTable, label_table
@@ -104,6 +109,13 @@ def test_images_of_small_classes_are_not_asked_for(tmp_path: Path) -> None:
     found = ImageFeatures(np.array(["1", "2"]), np.ones((2, 2), np.float32), {}, "x", 0, 5)
     joined = join_labels(dataset("table"), found, LabelRows(("1",), (("a",),)))
     assert joined.unlabeled == 6
+
+
+def test_groups_are_columns() -> None:
+    labels = label_table(["a"], [["x"]], columns={"site": np.array(["n"])})
+    require_columns(labels, ("site",))
+    with pytest.raises(ConfigError, match="there is no 'place' among site"):
+        require_columns(labels, ("site", "place"))
 
 
 def test_folders_give_labels_and_columns() -> None:
