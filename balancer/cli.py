@@ -130,6 +130,17 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
     weights: Annotated[
         str | None, typer.Option(metavar="FILE", help="Parquet file for every row's weight.")
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of a run's selection or clustering that has no option here, such as "
+            "selection.quotas.cap=50, selection.quotas.alpha=0.5, "
+            "selection.quotas.axes='{biome: uniform}' (a Parquet column), "
+            "clustering.iterations=50.",
+        ),
+    ] = None,
     endpoint_url: EndpointUrl = None,
 ) -> None:
     """Pick a balanced subset of embeddings that you already have."""
@@ -152,6 +163,7 @@ def select(  # noqa: PLR0913 - typer turns each option into an argument
             "device": device,
             "filter": filter_name,
         },
+        overrides=overrides or (),
         num_clusters=num_clusters,
         seed=seed,
         normalize=normalize,

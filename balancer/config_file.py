@@ -83,12 +83,31 @@ def load_model(
             f"{path} must hold a mapping of sections, got a {type(tree).__name__}. "
             f"See configs/ for examples."
         )
-    for override in overrides:
-        key, value = _parse_override(override)
-        _set_key(tree, lines, key, value, f"--set {override}")
+    apply_overrides(tree, overrides, lines)
     for name, text in (values or {}).items():
         _set_key(tree, lines, tuple(name.split(".")), text, f"--{name.replace('.', '-')} {text}")
     return build_model(model, tree, origin=str(path), lines=lines)
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], lines: Lines) -> None:
+    """Set keys of a nested mapping, in place.
+
+    Args:
+        tree: sections and values.
+        overrides: `dotted.key=value` strings; values are parsed as YAML.
+        lines: who is to blame for which key; an override takes its keys over.
+
+    Raises:
+        ConfigError: an override that is none, or a section in the place of a value.
+
+    >>> tree = {"selection": {"budget": 9}}
+    >>> apply_overrides(tree, ["selection.quotas.cap=4"], {})
+    >>> tree
+    {'selection': {'budget': 9, 'quotas': {'cap': 4}}}
+    """
+    for override in overrides:
+        key, value = _parse_override(override)
+        _set_key(tree, lines, key, value, f"--set {override}")
 
 
 def build_config(

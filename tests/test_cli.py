@@ -19,6 +19,7 @@ from balancer.cli import exit_with_codes, main
 from balancer.config import SelectionConfig, Strategy
 from balancer.errors import DataError
 from balancer.selection import select
+from balancer.selection.farthest_point import row_ids
 from balancer.storage.filesystem import Store
 from balancer.storage.tile_metadata import MANIFEST_COLUMNS
 from balancer.version import __version__
@@ -102,6 +103,45 @@ class TestSelect:
         assert sum(table["weight"].to_pylist()) == pytest.approx(20)
         assert call(*arguments, "--strategy", "random") == 2
         assert "random has no rate for rows that it leaves" in call.err
+
+    def test_keys_without_an_option(self, call: Call, tmp_path: Path) -> None:
+        points = long_tailed()[0][:300]
+        biome = np.array(["ice", "sand", None], dtype=object)[np.arange(300) % 10 // 4]
+        table = pa.table(
+            {"tile_id": row_ids(300), "embedding": points.tolist(), "biome": biome.tolist()}
+        )
+        pq.write_table(table, tmp_path / "rows.parquet")
+        out = tmp_path / "out.parquet"
+        keys = ("selection.quotas.axes={biome: uniform}", "selection.quotas.cap=6")
+        more = [word for key in (*keys, "clustering.iterations=3") for word in ("--set", key)]
+        arguments = ("select", tmp_path / "rows.parquet", "--budget", 30, "--out", out)
+        within = ("--strategy", "per-cluster", "--within", "random", "--num-clusters", 8)
+        assert call(*arguments, *within, *more) == 0
+        picked = pq.read_table(out)
+        rows = np.array(picked["tile_id"].to_pylist()).astype(int)
+        shown = [sum(value == name for value in biome[rows]) for name in ("ice", "sand", None)]
+        assert shown == [10, 10, 10]
+        assert max(np.bincount(picked["cluster"].to_numpy())) <= 6
+        footer = json.loads(picked.schema.metadata[b"balancer"])
+        assert footer["config"]["selection"]["quotas"]["cap"] == 6
+        assert footer["config"]["clustering"]["iterations"] == 3
+        for key, message in (
+            ("selection.quota.cap=6", "unknown key 'selection.quota'. Did you mean 'quotas'?"),
+            ("selection.strategy=random", "must be given by its own option, --strategy"),
+            ("clustering.num_clusters=4", "must be given by its own option, --num-clusters"),
+            ("seed=1", "unknown key 'seed'. Valid keys: clustering, selection."),
+            ("selection.deduplicate={threshold: 0.9}", "`balancer dedup` finds their near"),
+            ("selection.fallback=random", "health"),
+            ("selection.quotas.cap=0", "--set selection.quotas.cap=0: selection.quotas.cap: "),
+        ):
+            assert call(*arguments, *within, "--set", key) == 2, key
+            assert message in call.err, (key, call.err)
+        assert call(*arguments, *within, "--set", "selection.quotas.axes={soil: uniform}") == 3
+        assert "soil" in call.err
+        np.save(tmp_path / "rows.npy", points)
+        matrix = ("select", tmp_path / "rows.npy", "--budget", 30, "--out", out, *within)
+        assert call(*matrix, "--set", keys[0]) == 2
+        assert "selection.quotas.axes must name a column of Parquet embeddings" in call.err
 
     def test_same_bytes_every_time(self, call: Call, matrix: Path) -> None:
         one, other = matrix.with_name("one.parquet"), matrix.with_name("other.parquet")

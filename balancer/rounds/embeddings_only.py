@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from balancer.config import ClusteringConfig, SelectionConfig
-from balancer.config_file import describe_fields
+from balancer.config_fields import Section
+from balancer.config_file import apply_overrides, build_model
 from balancer.config_selection import ENGINE_KEYS
 from balancer.errors import ConfigError, DataError
 from balancer.selection.arrays import row_numbers, select_weighted
@@ -33,6 +33,7 @@ from balancer.types import FloatArray, IdArray, Manifest
 from balancer.version import __version__
 
 _BLOCK = 1 << 14
+NUM_CLUSTERS = "clustering.num_clusters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class EmbeddingsRequest:
         uri: a `.npy` matrix (row number = tile id), or a Parquet file or folder.
         out: the Parquet file to write.
         selection: fields of `SelectionConfig`.
+        overrides: `selection.key=value` and `clustering.key=value` as a run's `--set` takes them,
+            for keys that have no place of their own here.
         num_clusters: K, from the budget when None.
         seed: decides first picks and clusters.
         normalize: L2-normalise the rows first.
@@ -60,6 +63,46 @@ class EmbeddingsRequest:
     id_column: str = "tile_id"
     vector_column: str = "embedding"
     weights: str | None = None
+    overrides: Sequence[str] = ()
+
+
+class Sections(Section):
+    """The sections of a run's configuration that matter where embeddings are given."""
+
+    selection: SelectionConfig
+    clustering: ClusteringConfig = ClusteringConfig()
+
+
+def configure(request: EmbeddingsRequest) -> Sections:
+    """Return the configuration of a request.
+
+    Raises:
+        ConfigError: naming the key and what is wrong with it.
+    """
+    tree: dict[str, Any] = {"selection": dict(request.selection)}
+    if request.num_clusters is not None:
+        tree["clustering"] = {"num_clusters": request.num_clusters}
+    for override in request.overrides:
+        key = override.partition("=")[0].strip()
+        section, _, name = key.partition(".")
+        own = (section == "selection" and name in tree["selection"]) or key == NUM_CLUSTERS
+        if own:
+            raise ConfigError(
+                f"--set {override}: {key} must be given by its own option, "
+                f"--{name.replace('_', '-')}. Use that."
+            )
+    lines: dict[tuple[str, ...], int | str] = {}
+    apply_overrides(tree, request.overrides, lines)
+    found = build_model(Sections, tree, origin="selection", lines=lines)
+    if found.selection.deduplicate is not None:
+        raise ConfigError(
+            "selection.deduplicate must be absent where embeddings are given: `balancer dedup` "
+            "finds their near-duplicates. Select from the rows that it keeps, or --exclude the "
+            "others."
+        )
+    if found.selection.fallback is not None:
+        raise ConfigError(NEEDS_HEALTH)
+    return found
 
 
 def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) -> Manifest:
@@ -72,19 +115,14 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         StorageError: a store that refuses or fails.
     """
     store = store or Store()
-    try:
-        selection = SelectionConfig.model_validate(request.selection)
-        clustering = ClusteringConfig(num_clusters=request.num_clusters)
-    except ValidationError as error:
-        raise ConfigError(f"The selection must be valid; got {describe_fields(error)}.") from error
+    sections = configure(request)
+    selection, clustering = sections.selection, sections.clustering
     if request.weights is not None and selection.strategy not in CLUSTERED:
         raise ConfigError(
             f"weights (--weights) need a strategy with quotas, {' or '.join(sorted(CLUSTERED))}: "
             f"{selection.strategy} has no rate for rows that it leaves. Leave it out, or use one "
             f"of these."
         )
-    if selection.fallback is not None:
-        raise ConfigError(NEEDS_HEALTH)
     outputs = {"out": request.out} | (
         {} if request.weights is None else {"weights": request.weights}
     )
@@ -106,6 +144,10 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         lists.exclude,
         None if column is None else read_numbers(store, request.uri, column),
     )
+    columns = {
+        name: read_numbers(store, request.uri, name, key="selection.quotas.axes")
+        for name in selection.quotas.axes
+    }
     num_excluded = int(np.isin(ids, lists.exclude).sum())
     left = " that are not excluded" if num_excluded else ""
     budget = selection.resolve(len(ids) - num_excluded, pool=f"the rows of {request.uri}{left}")
@@ -118,6 +160,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             normalize=request.normalize,
             clustering=clustering,
             constraints=constraints,
+            columns=columns,
         )
         found = certify()
     except ValueError as error:

@@ -70,8 +70,16 @@ def read_tile_ids(store: Store, uri: str) -> IdArray:
     return np.array(ids, dtype=np.str_)
 
 
-def read_numbers(store: Store, uri: str, column: str) -> NDArray[Any]:
+def read_numbers(
+    store: Store, uri: str, column: str, *, key: str = "quality_column"
+) -> NDArray[Any]:
     """Read a column of a user's Parquet embeddings, in the order of `read_vectors`.
+
+    Args:
+        store: opens them.
+        uri: the embeddings.
+        column: its name.
+        key: of the configuration that names it, for messages.
 
     Returns:
         (N,) float64, NaN for null, where the column holds numbers; else objects.
@@ -83,7 +91,7 @@ def read_numbers(store: Store, uri: str, column: str) -> NDArray[Any]:
     """
     if uri.lower().endswith(".npy"):
         raise ConfigError(
-            f"quality_column must name a column of Parquet embeddings; got {column!r} for {uri}, "
+            f"{key} must name a column of Parquet embeddings; got {column!r} for {uri}, "
             f"which has none. Write the embeddings as Parquet."
         )
     files = [f for f in store.list_files(uri) if f.uri.lower().endswith((".parquet", ".pq"))]
