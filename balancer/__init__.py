@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from balancer.config import Config, SelectionConfig
     from balancer.config_file import build_config, load_config
     from balancer.rounds.runner import run_rounds
-    from balancer.selection import farthest_point, select
+    from balancer.selection import farthest_point, select, select_certified
 
 _HOMES = {
     "Config": "balancer.config",
@@ -24,6 +24,7 @@ _HOMES = {
     "load_config": "balancer.config_file",
     "run_rounds": "balancer.rounds.runner",
     "select": "balancer.selection",
+    "select_certified": "balancer.selection",
 }
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "load_config",
     "run_rounds",
     "select",
+    "select_certified",
 ]
 
 

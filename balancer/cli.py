@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from balancer import cli_labels
+from balancer.cli_labels import Overrides, named_values
 from balancer.config import StorageConfig, Strategy
 from balancer.config_file import load_config
 from balancer.config_selection import FilterName
@@ -35,9 +36,6 @@ app = typer.Typer(
     help="Balance an unlabeled archive of satellite tiles: embed, cluster, select, repeat.",
 )
 
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
-]
 EndpointUrl = Annotated[str | None, typer.Option(help="S3 endpoint; AWS_ENDPOINT_URL when absent.")]
 
 
@@ -89,7 +87,9 @@ def run(
 @stoppable()
 def select(  # noqa: PLR0913 - typer turns each option into an argument
     embeddings: Annotated[str, typer.Argument(help="A .npy matrix, or Parquet file or folder.")],
-    budget: Annotated[int, typer.Option(help="How many rows to pick.")],
+    budget: Annotated[
+        float, typer.Option(help="How many rows to pick, or a share of them when below 1.")
+    ],
     out: Annotated[str, typer.Option(help="Parquet file to write.")],
     strategy: Annotated[
         str, typer.Option(help=f"{', '.join(get_args(Strategy))}.")
@@ -274,6 +274,11 @@ def verify(
             f"{found.manifest_uri} must hold what it says; it fails: {names}. Do not use it, or "
             f"select again."
         )
+    if found.lacks_quality and found.recomputed:
+        raise VerificationError(
+            f"{found.manifest_uri} is not verified: its picks were weighted by a quality column; "
+            f"give --embeddings that have it"
+        )
     if not found.verified:
         raise VerificationError(f"{found.manifest_uri} is not verified: give --embeddings")
 
@@ -291,40 +296,6 @@ def report(
 
     store = Store(StorageConfig(endpoint_url=endpoint_url))
     typer.echo(write_report(store, run_uri, out))
-
-
-@app.command()
-@stoppable()
-def compare(
-    config: Annotated[Path, typer.Argument(help="YAML file; see configs/compare-*.yaml.")],
-    overrides: Overrides = None,
-    out: Annotated[str | None, typer.Option(help="Folder: a path or s3:// URI.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="local, auto, or ray://host:port.")
-    ] = None,
-) -> None:
-    """Compare strategies against imbalance on labeled images: tables, figures, verdicts."""
-    compare_labeled(config, overrides or [], named_values(out, ray_address))
-
-
-def compare_labeled(config: Path, overrides: list[str], values: dict[str, str]) -> None:
-    """Run a labeled comparison, or continue it, write its tables and page, print the verdicts."""
-    from balancer.comparison.labeled_comparison import run_comparison
-    from balancer.comparison.labeled_summary import describe_comparison, write_summary
-    from balancer.config_comparison import ComparisonConfig
-    from balancer.config_file import load_model
-    from balancer.report.comparison_page import write_comparison_report
-    from balancer.storage.filesystem import Store
-
-    settings = load_model(ComparisonConfig, config, overrides, values)
-    compared = run_comparison(settings)
-    store = Store(settings.storage)
-    facts = write_summary(store, compared)
-    report = write_comparison_report(store, compared.uri)
-    for line in describe_comparison(facts):
-        typer.echo(line)
-    typer.echo(f"results   {store.join(compared.uri, 'results.parquet')}")
-    typer.echo(f"report    {report}")
 
 
 @app.command()
@@ -351,6 +322,7 @@ def init(
     typer.echo(f"{summary.num_tiles} tiles in {len(summary.shards)} shards: {demo}")
 
 
+app.command()(stoppable()(cli_labels.compare))
 app.command()(stoppable()(cli_labels.imbalance))
 
 
@@ -358,12 +330,6 @@ app.command()(stoppable()(cli_labels.imbalance))
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def named_values(out: str | None, ray_address: str | None) -> dict[str, str]:
-    """Return the named options that were given, by configuration key."""
-    named = {"out": out, "ray.address": ray_address}
-    return {key: value for key, value in named.items() if value is not None}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,48 @@ from rich.table import Table
 
 from balancer.config import StorageConfig
 from balancer.errors import ConfigError
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
+]
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/compare-*.yaml.")],
+    overrides: Overrides = None,
+    out: Annotated[str | None, typer.Option(help="Folder: a path or s3:// URI.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="local, auto, or ray://host:port.")
+    ] = None,
+) -> None:
+    """Compare strategies against imbalance on labeled images: tables, figures, verdicts."""
+    compare_labeled(config, overrides or [], named_values(out, ray_address))
+
+
+def compare_labeled(config: Path, overrides: list[str], values: dict[str, str]) -> None:
+    """Run a labeled comparison, or continue it, write its tables and page, print the verdicts."""
+    from balancer.comparison.labeled_comparison import run_comparison
+    from balancer.comparison.labeled_summary import describe_comparison, write_summary
+    from balancer.config_comparison import ComparisonConfig
+    from balancer.config_file import load_model
+    from balancer.report.comparison_page import write_comparison_report
+    from balancer.storage.filesystem import Store
+
+    settings = load_model(ComparisonConfig, config, overrides, values)
+    compared = run_comparison(settings)
+    store = Store(settings.storage)
+    facts = write_summary(store, compared)
+    report = write_comparison_report(store, compared.uri)
+    for line in describe_comparison(facts):
+        typer.echo(line)
+    typer.echo(f"results   {store.join(compared.uri, 'results.parquet')}")
+    typer.echo(f"report    {report}")
+
+
+def named_values(out: str | None, ray_address: str | None) -> dict[str, str]:
+    """Return the named options that were given, by configuration key."""
+    named = {"out": out, "ray.address": ray_address}
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def imbalance(  # noqa: PLR0913 - typer turns each option into an argument

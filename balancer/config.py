@@ -43,6 +43,7 @@ __all__ = [
     "MeasuresConfig",
     "QuotasConfig",
     "RayConfig",
+    "Resize",
     "Seeding",
     "SelectionConfig",
     "Start",
@@ -60,6 +61,7 @@ ArchiveFormat = Literal["auto", "folder", "zip", "webdataset", "parquet"]
 EncoderKind = Literal["simclr", "autoencoder", "frozen"]
 Start = Literal["previous", "scratch"]
 Augmentation = Literal["batched", "lightly"]
+Resize = Literal["stretch", "crop-bilinear", "crop-bicubic"]
 UNFINGERPRINTED: dict[str, Any] = {
     "out": True,
     "ray": True,
@@ -117,6 +119,9 @@ class EncoderConfig(Section):
     weights: str | None = None
     """`pretrained` (torchvision / timm download), or the path or URI of a weights file."""
     image_size: Annotated[int, Field(ge=8, le=2048)] = 64
+    resize: Resize = "stretch"
+    """`stretch`: the whole tile to a square. `crop-bilinear` (torchvision's weights) and
+    `crop-bicubic` (CLIP's): the short side to `image_size`, then the middle square."""
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
 

@@ -52,13 +52,14 @@ class DatasetConfig(Section):
     """Folder, zip, tar, Parquet or S3 prefix; see README, Data."""
     format: ArchiveFormat = "auto"
     labels: Uri | None = None
-    """planet: train_v2.csv; ade20k: sceneCategories.txt; table: CSV or Parquet."""
+    """planet: train_v2.csv; ade20k: sceneCategories.txt; table: .csv or .parquet."""
     label_column: str = "label"
     """Of a table, or of the images' own metadata; folder names are the column `label`."""
     id_column: str = "image"
     """Of a table: names of images."""
     separator: str | None = None
-    """Of a table: between the labels of an image; one label per image when absent."""
+    """Of a table: between the labels of an image; when absent spaces in the columns `tags` and
+    `labels`, and one label per image in others."""
     min_class_size: PositiveInt = 1
     """Classes with fewer images are left out; 98 for ade20k."""
     strict: bool = False

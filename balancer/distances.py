@@ -52,6 +52,8 @@ def squared_distance(a: FloatArray, b: FloatArray) -> np.float32:
 
 ROWS_PER_CHECK = 1 << 14
 LARGEST_SQUARE = 1e36
+LEAST_SQUARE = 1e-38
+"""About the least normal float32, below which squared distances lose their digits."""
 SERIAL_BELOW = 1 << 16
 """Matrices with fewer entries are not worth waking other threads for."""
 
@@ -244,6 +246,40 @@ def require_finite(
                 f"Embeddings must {must}; {len(rows)} of {len(points)} rows {are} "
                 f"(tile ids {names}{', ...' if len(rows) > 3 else ''}). {remedy}"
             )
+
+
+def underflow(points: FloatArray, ignored: BoolArray | None = None) -> str | None:
+    """Say that rows are so short that their squared distances underflow float32; None if not.
+
+    Rows of one common tiny scale would lie at distance 0 of each other, whatever they hold. Among
+    longer rows a short one does no harm, and rows that are all zero are equal.
+
+    Args:
+        points: (N, D) float32, finite.
+        ignored: (N,) rows that may hold anything.
+
+    Cost: one pass, which ends at the first row that is long enough.
+
+    >>> underflow(np.array([[1e-25], [2e-25]], np.float32))[:43]
+    'Embeddings must have a row of 1e-19 or more'
+    >>> underflow(np.array([[1e-25], [1.0]], np.float32)) is None
+    True
+    """
+    longest = 0.0
+    for begin in range(0, len(points), ROWS_PER_CHECK):
+        block = points[begin : begin + ROWS_PER_CHECK].astype(np.float64)
+        if ignored is not None:
+            block = block[~ignored[begin : begin + ROWS_PER_CHECK]]
+        longest = max(longest, float(np.einsum("ij,ij->i", block, block).max(initial=0.0)))
+        if longest >= LEAST_SQUARE:
+            return None
+    if longest == 0:
+        return None
+    return (
+        f"Embeddings must have a row of {LEAST_SQUARE**0.5:.0e} or more in length, or squared "
+        f"distances underflow float32 and different rows lie at distance 0; the longest is "
+        f"{longest**0.5:.3g}. Scale them up, or L2-normalise them."
+    )
 
 
 def id_ranks(ids: IdArray) -> IntArray:

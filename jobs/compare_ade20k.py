@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from balancer.cli import Overrides, compare_labeled, exit_with_codes, named_values, stoppable
+from balancer.cli import exit_with_codes, stoppable
+from balancer.cli_labels import Overrides, compare_labeled, named_values
 
 CONFIG = Path(__file__).parents[1] / "configs" / "compare-ade20k.yaml"
 

@@ -220,9 +220,11 @@ class TestSelect:
         assert "Save it as (N, D) float32" in call.err
 
     def test_unwritable_outputs(self, call: Call, matrix: Path) -> None:
+        file = matrix.with_name("file")
+        file.write_text("no folder")
         for out, problem in {
             "/proc/x/o.parquet": "/proc/x/o.parquet must be usable; got FileNotFoundError",
-            f"{matrix}/x.parquet": f"{matrix}/x.parquet must ",
+            f"{file}/x.parquet": f"{file}/x.parquet must ",
             f"{matrix.parent}": f"{matrix.parent} must be a file; got IsADirectoryError",
         }.items():
             assert call("select", matrix, "--budget", 1, "--out", out) == 4
@@ -281,6 +283,16 @@ class TestSelect:
         assert call("select", "--help") == 0
         words = " ".join(call.out.replace("\u2502", " ").split())
         assert ", ".join(get_args(Strategy)) in words
+
+    def test_a_budget_that_is_a_share(self, call: Call, matrix: Path) -> None:
+        out = matrix.with_name("o.parquet")
+        arguments = ("select", matrix, "--strategy", "random", "--out", out)
+        assert call(*arguments, "--budget", 0.1) == 0
+        assert "50 rows picked by random" in call.out
+        assert call("verify", out) == 0
+        for budget in (2.5, "inf", "nan", -0.1):
+            assert call(*arguments, "--budget", budget) == 2
+            assert "budget" in call.err
 
     def test_budget_of_nothing(self, call: Call, matrix: Path) -> None:
         assert call("select", matrix, "--budget", 0, "--out", matrix.with_name("o.parquet")) == 2
@@ -397,7 +409,7 @@ class TestVerify:
             *("SKIPPED", "file", "digest"), "the manifest lies in no run folder",
         ]  # fmt: skip
         assert "PASSED  covering radii" in call.out
-        assert lines[-1].endswith(f"0 failed, 2 skipped: {manifest}")
+        assert lines[-1].endswith(f"0 failed, 3 skipped: {manifest}")
 
     def test_json(self, call: Call, manifest: Path) -> None:
         assert call("verify", manifest, "--json") == 0
@@ -441,6 +453,17 @@ class TestVerify:
         rewrite(manifest, lambda facts: facts.pop("certificate"))
         assert call("verify", manifest) == 6
         assert "it fails: certificate." in call.err
+
+    def test_a_quality_column_out_of_reach(self, call: Call, tmp_path: Path) -> None:
+        rows = {"tile_id": [str(n) for n in range(500)], "embedding": long_tailed()[0].tolist()}
+        pq.write_table(pa.table(rows), tmp_path / "bare.parquet")
+        pq.write_table(pa.table(rows | {"q": [0.5, 1.0] * 250}), tmp_path / "rows.parquet")
+        out = tmp_path / "o.parquet"
+        arguments = ("--strategy", "farthest-point", "--quality-column", "q", "--out", out)
+        assert call("select", tmp_path / "rows.parquet", "--budget", 9, *arguments) == 0
+        assert call("verify", out) == 0
+        assert call("verify", out, "--embeddings", tmp_path / "bare.parquet") == 6
+        assert "weighted by a quality column; give --embeddings that have it" in call.err
 
     def test_unreadable(self, call: Call, manifest: Path) -> None:
         assert call("verify", manifest.with_name("none.parquet")) == 3

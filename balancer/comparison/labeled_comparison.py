@@ -16,7 +16,8 @@ from balancer.comparison.labeled_data import (
     join_labels,
     part_counts,
     pool_recipe,
-    read_labels,
+    read_dataset_labels,
+    require_columns,
     require_images,
     split_dataset,
 )
@@ -109,7 +110,7 @@ def _open(config: ComparisonConfig) -> LabelRows | None:
                 f"out and features must not lie inside dataset.images, or their files would be "
                 f"taken for images; got {folder!r} inside {config.dataset.images!r}."
             )
-    rows = read_labels(store, config.dataset)
+    rows = read_dataset_labels(store, config.dataset)
     require_images(store, config.dataset)
     return rows
 
@@ -150,8 +151,9 @@ def _cases(config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None)
         for pool in range(config.pools):
             if known is None or own_run_per_pool:
                 _require_same_recipe(config, named, pool)
-                found = extract_features(_request(config, named, pool), reporter)
+                found = extract_features(_request(config, named, pool, rows), reporter)
                 images = join_labels(config.dataset, found, rows)
+                require_columns(images.labels, config.groups)
                 known, digest = images, [found.fingerprint, _label_digest(images.labels)]
             split = split_dataset(known.labels, config.dataset, pool)
             fingerprint = digest_json(
@@ -161,7 +163,9 @@ def _cases(config: ComparisonConfig, reporter: Reporter, rows: LabelRows | None)
     return cases
 
 
-def _request(config: ComparisonConfig, named: NamedEncoder, pool: int) -> FeatureRequest:
+def _request(
+    config: ComparisonConfig, named: NamedEncoder, pool: int, rows: LabelRows | None
+) -> FeatureRequest:
     dataset = config.dataset
     archive = ArchiveConfig(
         uri=dataset.images,
@@ -177,6 +181,7 @@ def _request(config: ComparisonConfig, named: NamedEncoder, pool: int) -> Featur
         folder=config.features or Store(config.storage).join(config.out, "features"),
         run=named.run.replace(POOL, str(pool)) if named.run else None,
         round_index=named.round_index,
+        names=None if rows is None else frozenset(rows.names),
         embedding=config.embedding,
         ray=config.ray,
         storage=config.storage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from balancer.imbalance.long_tail import long_tailed_pool
 from balancer.seeding import derive_seed
 from balancer.stages.features import ImageFeatures
 from balancer.storage.filesystem import Store
+from balancer.storage.label_tables import TableLayout, read_labels
 from balancer.storage.labeled_sources import (
     MIN_SCENE_IMAGES,
     PART_COLUMN,
@@ -24,8 +26,8 @@ from balancer.storage.labeled_sources import (
     image_stem,
     parse_planet,
     parse_scenes,
-    read_label_table,
     read_text,
+    rows_of_table,
 )
 from balancer.storage.published_labels import (
     ade20k_differences,
@@ -58,8 +60,8 @@ class LabeledImages:
     Attributes:
         labels: of N images.
         features: (N, D) float32.
-        unlabeled: images without a label, left out.
-        without_image: names in the label file that have no readable image.
+        unlabeled: images without a label, or only with one of a class that is too small, left out.
+        without_image: names of labeled images that have no readable image.
     """
 
     labels: LabelTable
@@ -68,34 +70,39 @@ class LabeledImages:
     without_image: int
 
 
-def read_labels(store: Store, dataset: DatasetConfig) -> LabelRows | None:
+def read_dataset_labels(store: Store, dataset: DatasetConfig) -> LabelRows | None:
     """Return the labels of a data set's own file; None where the images themselves tell.
 
+    Images of classes that are too small are left out here, so that they are not embedded either.
+
     Raises:
-        DataError: no such file, one that cannot be read, or (strict) other labels than published.
+        DataError: no such file, one that cannot be read, no class that is large enough, or (strict)
+            other labels than published.
     """
     if dataset.labels is None:
         return None
+    rows = _read_rows(store, dataset, dataset.labels)
+    kept = _large_classes(rows, dataset)
+    if not kept.names:
+        raise DataError(
+            f"{dataset.labels} must have a class of at least {_least(dataset)} images; the largest "
+            f"has {max(rows.counts().values())}. Add labels, or use another kind of data set."
+        )
+    if dataset.strict and dataset.kind == "ade20k":
+        require_published(ade20k_differences(kept), dataset.labels)
+    return kept
+
+
+def _read_rows(store: Store, dataset: DatasetConfig, uri: str) -> LabelRows:
     if dataset.kind == "planet":
-        rows = parse_planet(read_text(store, dataset.labels, PLANET_HELP), dataset.labels)
+        rows = parse_planet(read_text(store, uri, PLANET_HELP), uri)
         if dataset.strict:
-            require_published(planet_differences(rows), dataset.labels)
+            require_published(planet_differences(rows), uri)
         return rows
     if dataset.kind == "ade20k":
-        text = read_text(store, dataset.labels, ADE20K_HELP)
-        least = max(dataset.min_class_size, MIN_SCENE_IMAGES)
-        rows = parse_scenes(text, dataset.labels)
-        if dataset.strict:
-            rows = frequent_labels(rows, least)
-            require_published(ade20k_differences(rows), dataset.labels)
-        return rows
-    return read_label_table(
-        store,
-        dataset.labels,
-        id_column=dataset.id_column,
-        label_column=dataset.label_column,
-        separator=dataset.separator,
-    )
+        return parse_scenes(read_text(store, uri, ADE20K_HELP), uri)
+    layout = TableLayout(dataset.label_column, dataset.id_column, dataset.separator)
+    return rows_of_table(read_labels(store, uri, layout), uri)
 
 
 def require_images(store: Store, dataset: DatasetConfig) -> None:
@@ -156,8 +163,25 @@ def join_labels(
     # The order of rows is that of the ids, whatever the order of label file and archive.
     order = np.argsort(labels.ids)
     return LabeledImages(
-        labels.take(order), found.features[at][order], len(names) - len(listed), without
+        labels.take(order),
+        found.features[at][order],
+        len(names) - len(listed) + found.num_unnamed,
+        without,
     )
+
+
+def require_columns(labels: LabelTable, groups: Sequence[str]) -> None:
+    """Refuse groups by a column that the images and their labels lack.
+
+    Raises:
+        ConfigError: naming the columns there are.
+    """
+    for column in groups:
+        if column not in labels.columns:
+            raise ConfigError(
+                f"groups must be metadata columns of the images or of the label table; there is no "
+                f"{column!r} among {', '.join(sorted(labels.columns)) or 'none'}. Name one of them."
+            )
 
 
 def split_dataset(labels: LabelTable, dataset: DatasetConfig, pool: int) -> Split:
@@ -208,8 +232,12 @@ def part_counts(labels: LabelTable, rows: IntArray) -> list[int]:
     return [int(count) for count in labels.matrix[rows].sum(axis=0)]
 
 
+def _least(dataset: DatasetConfig) -> int:
+    return max(dataset.min_class_size, MIN_SCENE_IMAGES if dataset.kind == "ade20k" else 1)
+
+
 def _large_classes(rows: LabelRows, dataset: DatasetConfig) -> LabelRows:
-    least = max(dataset.min_class_size, MIN_SCENE_IMAGES if dataset.kind == "ade20k" else 1)
+    least = _least(dataset)
     if all(count >= least for count in rows.counts().values()):
         return rows
     if any(len(labels) > 1 for labels in rows.labels):

@@ -31,6 +31,7 @@ from balancer.storage.tables import write_table
 from balancer.types import DoubleArray
 from balancer.version import __version__
 
+WORST_GROUP = "worst_group_recall"
 SUMMARY, FACTS = "summary.parquet", "comparison.json"
 CELL = ("encoder", "arm", "strategy", "level", "updates", "loss", "decision")
 COUNTS = ("num_rows", "num_distinct", "num_updates", "class_std", "missing_classes")
@@ -180,6 +181,9 @@ def comparison_facts(compared: Compared) -> dict[str, Any]:
         tables["overall"] += overall_rows(values, score, decision, arms)
         tables["gaps"] += gap_rows(values, score, arms)
         tables["matches"] += match_rows(values, score, arms)
+    if compared.facts["config"]["groups"]:
+        worst = scores.overall(WORST_GROUP, decision)
+        tables["overall"] += overall_rows(worst, WORST_GROUP, decision, arms)
     num = len(scores.units)
     low = low_classes(compared)
     tables["claims"] = list(claim_rows(scores, compared.facts, arms, low)) if num > 1 else []

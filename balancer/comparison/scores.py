@@ -160,7 +160,8 @@ def group_scores(
         logits: (N, C).
         matrix: (N, C) bool.
         thresholds: as for `score`.
-        groups: (N,) values of a metadata column; tiles without one (None, NaN) are left out.
+        groups: (N,) values of a metadata column; tiles without one (None, NaN, empty text)
+            are left out.
 
     Returns:
         Scores by the text of the value, in sorted order.
@@ -180,7 +181,7 @@ def group_scores(
         )
     names = [class_name(value) for value in groups.tolist()]
     found = {}
-    for name in sorted({name for name in names if name is not None}):
+    for name in sorted({name for name in names if name}):
         rows = np.array([other == name for other in names])
         found[name] = score(logits[rows], matrix[rows], thresholds)
     return found

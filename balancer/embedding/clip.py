@@ -1,7 +1,7 @@
 """CLIP's image encoder through open_clip, as a backbone factory (`encoder.factory`).
 
-`encoder.mean` and `encoder.std` must be CLIP's own, and `encoder.image_size` its input size; tiles
-are then resized bilinearly where CLIP's own transform is bicubic. Square tiles need no crop.
+CLIP's own preprocessing is `encoder.resize: crop-bicubic`, `encoder.image_size` its input size, and
+`encoder.mean` and `encoder.std` its own: configs/compare-planet.yaml has them for ViT-B/32.
 """
 
 from __future__ import annotations

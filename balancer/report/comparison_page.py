@@ -14,6 +14,7 @@ from markupsafe import Markup
 from balancer.report.comparison_content import ComparisonContent, read_comparison
 from balancer.report.comparison_figures import draw_comparison
 from balancer.report.comparison_files import ComparisonFigure
+from balancer.report.comparison_groups import group_tables
 from balancer.storage.filesystem import Store
 
 PAGE, FIGURES = "report.html", "figures"
@@ -67,6 +68,7 @@ def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFi
         claims=_claims(content),
         overall=_overall(content),
         overall_headings=OVERALL_HEADINGS,
+        groups=group_tables(content),
         sections=[
             {
                 "name": name,
@@ -214,7 +216,7 @@ def _provenance(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Labels per part", ", ".join(f"{name} {count:,}" for name, count in parts.items())),
         ("Encoders", ", ".join(encoders)),
         ("Pools, seeds", f"{facts['pools']}, {facts['seeds']}"),
-        ("Unlabeled images", f"{facts['unlabeled']:,} left out"),
+        ("Images left out", f"{facts['unlabeled']:,}, without a label of these classes"),
         ("Version", str(facts["version"])),
         ("Results", "results.parquet: every score of every cell; summary.parquet: means"),
     ]

@@ -25,9 +25,10 @@ from balancer.storage.embedding_shards import read_vectors
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import manifest_table, write_manifest
 from balancer.storage.mapped_vectors import map_vectors
+from balancer.storage.outputs import require_apart
 from balancer.storage.selections import selection_notes
 from balancer.storage.tables import write_table
-from balancer.storage.tile_lists import read_numbers, read_tile_lists
+from balancer.storage.tile_lists import TileLists, read_numbers, read_tile_lists
 from balancer.types import FloatArray, IdArray, Manifest
 from balancer.version import __version__
 
@@ -108,7 +109,8 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     """Select from stored embeddings and write the manifest.
 
     Raises:
-        ConfigError: an unknown strategy or a budget that does not fit.
+        ConfigError: an unknown strategy, a budget that does not fit, or an output that is an input
+            or lies in the folder of one.
         DataError: embeddings that cannot be used, naming file, column or row.
         StorageError: a store that refuses or fails.
     """
@@ -121,6 +123,17 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             f"{selection.strategy} has no rate for rows that it leaves. Leave it out, or use one "
             f"of these."
         )
+    outputs = {"out": request.out} | (
+        {} if request.weights is None else {"weights": request.weights}
+    )
+    require_apart(
+        outputs,
+        {
+            "the embeddings": request.uri,
+            "the list of --include": selection.include,
+            "the list of --exclude": selection.exclude,
+        },
+    )
     if request.uri.lower().endswith(".npy") and not store.exists(request.uri):
         raise DataError(f"{request.uri} must be a .npy file; there is none. Check the path.")
     lists = read_tile_lists(store, selection)
@@ -141,7 +154,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
     try:
         picked, certify, weights = select_weighted(
             vectors,
-            selection.model_copy(update={"budget": budget}),
+            selection.model_copy(update={"budget": budget} | _without_ids(lists)),
             ids=ids,
             seed=request.seed,
             normalize=request.normalize,
@@ -159,7 +172,7 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
             "clustering": clustering.model_dump(mode="json"),
             "normalize": request.normalize,
         },
-        "embeddings": request.uri,
+        "embeddings": store.absolute(request.uri),
         "embeddings_fingerprint": embeddings_fingerprint(_digest(ids, vectors), len(ids)),
         "id_column": request.id_column,
         "vector_column": request.vector_column,
@@ -186,6 +199,12 @@ def select_embeddings(request: EmbeddingsRequest, store: Store | None = None) ->
         write_table(store, uri, weight_table(weights.ids, weights.cluster, weights.weight))
     footer |= write_certificate(store, out, found.certificate.to_json(), found.packing_ids)
     return write_manifest(store, out, table, footer)
+
+
+def _without_ids(lists: TileLists) -> dict[str, None]:
+    """Return the fields of lists that name no tile: to the selection they are as good as absent."""
+    named = {"include": lists.include, "exclude": lists.exclude}
+    return {name: None for name, ids in named.items() if len(ids) == 0}
 
 
 def _read(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from balancer.config_deduplicate import DeduplicateConfig
 from balancer.config_file import describe_fields
-from balancer.distances import l2_normalize, require_finite
+from balancer.distances import l2_normalize, require_finite, underflow
 from balancer.errors import ConfigError, DataError
 from balancer.selection.greedy_net import Net, net_of_pairs, semdedup_of_pairs
 from balancer.selection.near_duplicates import Effort, NearDuplicates, deduplicate
@@ -35,6 +35,8 @@ from balancer.storage.near_duplicate_tables import (
     tile_table,
     write_near_table,
 )
+from balancer.storage.outputs import require_apart
+from balancer.storage.uris import lies_inside
 from balancer.types import IdArray, IntArray
 from balancer.version import __version__
 
@@ -74,7 +76,8 @@ def deduplicate_embeddings(
         The facts (`balancer.selection.near_report.facts_of`).
 
     Raises:
-        ConfigError: settings that do not fit together, or a threshold below the stored floor.
+        ConfigError: settings that do not fit together, a threshold below the stored floor, or an
+            output that would overwrite the embeddings or lie among them.
         DataError: embeddings or tables that cannot be used, or too many pairs to list.
         StorageError: a store that refuses or fails.
 
@@ -95,7 +98,9 @@ def deduplicate_embeddings(
         )
     if config.priority is not None:
         raise ConfigError("A priority needs a catalog: it works in a run, not on embeddings alone.")
-    if is_stored(store, request.uri):
+    stored = is_stored(store, request.uri)
+    _require_apart(request, store, stored=stored)
+    if stored:
         return _decide_again(request, config, store)
     if config.threshold is not None and not request.normalize:
         raise ConfigError(
@@ -109,6 +114,9 @@ def deduplicate_embeddings(
         raise DataError(f"{request.uri} must hold embeddings; it has no rows.")
     try:
         require_finite(vectors, ids, nonzero=request.normalize)
+        problem = None if request.normalize else underflow(vectors)
+        if problem is not None:
+            raise DataError(f"{request.uri}: {problem}")
         points = l2_normalize(vectors) if request.normalize else vectors
         found = deduplicate(points, ids, config, seed=request.seed)
     except TooManyPairsError as error:
@@ -122,7 +130,7 @@ def deduplicate_embeddings(
         raise DataError(f"{request.uri}: {message}") from error
     net, ranks = _by_rank(found)
     facts = facts_of(config, net, found.effort) | {
-        "embeddings": request.uri,
+        "embeddings": store.absolute(request.uri),
         "embeddings_fingerprint": embeddings_fingerprint(sum_row_digests(ids, vectors), len(ids)),
         "normalize": request.normalize,
         "seed": request.seed,
@@ -142,6 +150,26 @@ def deduplicate_embeddings(
     tables = [table.slice(at, ROWS_PER_FILE) for at in range(0, len(ids), ROWS_PER_FILE)]
     _write(request, store, tables, _pair_tables(net.pairs, by_rank), facts)
     return facts
+
+
+def _require_apart(request: DeduplicateRequest, store: Store, *, stored: bool) -> None:
+    """Refuse to write over the input, or among it; a stored result may be decided again in place.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if stored and store.absolute(request.out) == store.absolute(request.uri):
+        return
+    name = "the result given" if stored else "the embeddings"
+    require_apart({"out": request.out}, {name: request.uri})
+    if not request.out.lower().endswith(".parquet"):
+        for folder in (TILES, PAIRS):
+            written = store.join(request.out, folder)
+            if lies_inside(request.uri, written):
+                raise ConfigError(
+                    f"--out must not be a folder whose {folder}/ holds what is read; got "
+                    f"{request.out}, and {name} is {request.uri}. Name another folder."
+                )
 
 
 def _decide_again(

@@ -14,7 +14,7 @@ from balancer.clustering.assignment import assign
 from balancer.clustering.hierarchy import fit_hierarchy
 from balancer.clustering.kmeans import default_num_clusters, fit
 from balancer.config import ClusteringConfig, SelectionConfig
-from balancer.distances import l2_normalize, require_finite
+from balancer.distances import l2_normalize, require_finite, underflow
 from balancer.seeding import derive_seed
 from balancer.selection.certified import Certified, certify_selection
 from balancer.selection.constraints import Constraints, kept_rows, quality_columns
@@ -104,6 +104,14 @@ def select_certified(
 
     Certifying costs about as much as selecting, hence the choice.
 
+    Returns:
+        The picks of `select`, and a function without arguments that returns a `Certified`: the
+        certificate (radii, lower bound, ratio, factor, budget curve) and the ids of its packing.
+
+    Raises:
+        ValueError: as `select`.
+
+    >>> from balancer import select_certified
     >>> tiles = np.random.default_rng(0).normal(size=(100, 8))
     >>> picks, certify = select_certified(tiles, 10)
     >>> certify().certificate.ratio >= 1
@@ -221,6 +229,7 @@ def _mapped_pool(
     kept = kept_rows(names, constraints)
     ignored = None if kept is None else ~kept
     require_finite(points, names, nonzero=normalize, ignored=ignored)
+    _require_scale(points, ignored, normalize=normalize)
     found, quality_column = _all_columns(config, columns, constraints, len(names))
     kept = np.ones(len(names), np.bool_) if kept is None else kept
     engine = EngineChoice.of(config)
@@ -268,7 +277,14 @@ def prepare(
     """
     points, names = _matrix_and_ids(embeddings, ids)
     require_finite(points, names, nonzero=normalize)
+    _require_scale(points, None, normalize=normalize)
     return (l2_normalize(points) if normalize else points), names
+
+
+def _require_scale(points: FloatArray, ignored: BoolArray | None, *, normalize: bool) -> None:
+    problem = None if normalize else underflow(points, ignored)
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def _all_columns(
@@ -314,7 +330,12 @@ def row_numbers(count: int) -> IdArray:
 
 def _matrix_and_ids(embeddings: ArrayLike, ids: IdArray | None) -> tuple[FloatArray, IdArray]:
     # asarray makes a plain array of a memory map without reading it.
-    points = np.ascontiguousarray(np.asarray(embeddings), dtype=np.float32)
+    given = np.asarray(embeddings)
+    if given.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Embeddings must hold real numbers; got {given.dtype}. Convert them to float32."
+        )
+    points = np.ascontiguousarray(given, dtype=np.float32)
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(
             f"Embeddings must be a matrix of N > 0 rows and D > 0 columns; "

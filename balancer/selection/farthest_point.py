@@ -11,13 +11,14 @@ number of threads and sharding.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from balancer.distances import id_ranks, l2_normalize, require_finite
+from balancer.distances import id_ranks, l2_normalize, require_finite, underflow
 from balancer.seeding import hash_ids
 from balancer.selection.bounds import Options
 from balancer.selection.engine import LazyBounds
@@ -103,9 +104,14 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     Returns:
         The picks in order, their distances, the final radius and the outliers.
 
+    Warns:
+        RuntimeWarning: all rows are so short that squared distances underflow float32; the picks
+            are then those of the distances that are left, down to 0 for rows that differ.
+
     Raises:
         ValueError: more picks than rows, a row that is neither excluded nor finite, a row number
-            out of range, an unknown filter.
+            out of range, an unknown filter, complex numbers or text, a number of picks or outliers
+            that is not whole.
         ConfigError: a filter or a device that cannot be used here.
 
     Cost: at most O(N * num_picks * D) time, usually a tenth of it or less; about 30 bytes per row
@@ -119,6 +125,8 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     array([3])
     """
     points = _matrix(points, "points")
+    num_picks = _whole("num_picks", num_picks)
+    num_outliers = _whole("num_outliers", num_outliers)
     excluded = _mask(excluded, len(points))
     if first is not None:
         if len(include):
@@ -138,6 +146,9 @@ def farthest_point(  # noqa: PLR0913 - a public call spells its options out
     if ids is not None:
         ids = _names(ids, len(points))
     require_finite(points, ids, nonzero=cosine, ignored=excluded)
+    problem = None if cosine else underflow(points, excluded)
+    if problem is not None:
+        warnings.warn(problem, RuntimeWarning, stacklevel=2)
     weights = None if quality is None else _weights(quality, len(points), excluded)
     ranks = np.arange(len(points)) if ids is None else id_ranks(ids)
     options = Options(cosine, weights, excluded, num_outliers)
@@ -230,9 +241,23 @@ def on_device(
     return DeviceBounds(rows, ranks, capacity, options, device=device)
 
 
+def _whole(name: str, value: int) -> int:
+    """Return a whole number as int; a float, text or a truth value is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ValueError(  # noqa: TRY004 - as all refusals here
+            f"{name} must be a whole number; got {value!r} ({type(value).__name__}). Give an int."
+        )
+    return int(value)
+
+
 def _matrix(values: FloatArray, name: str, dim: int | None = None) -> FloatArray:
     # asarray makes a plain array of a memory map without reading it.
-    rows = np.ascontiguousarray(np.asarray(values), dtype=np.float32)
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must hold real numbers; got {given.dtype}. Convert them to float32."
+        )
+    rows = np.ascontiguousarray(given, dtype=np.float32)
     if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
         raise ValueError(f"{name} must be a matrix (N, {dim or 'D'}); got shape {rows.shape}.")
     return rows

@@ -87,13 +87,16 @@ def refined_to_medoids(
         clustering: names the medoids' clusters. What clusters it gives no guarantee.
 
     Returns:
-        As many picks, in the same order. A pick weighs as many rows as its cell has. The guarantee
-        of the selection, if any, doubles.
+        As many picks, in the same order. A pick weighs as many rows as lie nearest to it: those of
+        its own cell, which moved with it, so that manifest and embeddings tell the weight. The
+        guarantee of the selection, if any, doubles.
+
+    Cost: that of `medoid_refinement.refine`, and a pass that assigns the rows to the medoids.
     """
     refined = refine(pool, selection.tile_ids)
     kept = selection.num_included
     ids = np.concatenate([selection.tile_ids[:kept], refined.ids[kept:]])
-    picked = _unclustered(ids, refined.counts.astype(np.float64), reason)
+    picked = _unclustered(ids, cell_sizes(pool, ids), reason)
     reasons = np.concatenate([selection.reason[:kept], picked.reason[kept:]])
     picked = replace(picked, reason=reasons, num_included=kept)
     if clustering is not None:

@@ -66,7 +66,8 @@ def assess_encoder(
     parts = []
     for group in groups:
         table = read_table(store, group.uri, sha256=group.sha256)
-        parts.append(decode_rows(store, table, group.rows, config.encoder.image_size)[0])
+        size, resize = config.encoder.image_size, config.encoder.resize
+        parts.append(decode_rows(store, table, group.rows, size, resize)[0])
     tiles = np.concatenate(parts)
     encoder_config, training = config.encoder, config.training
     health: dict[str, float | None] = {}

@@ -93,8 +93,10 @@ class ShardEmbedder:
         vectors, rows, bad = [], [], []
         for start in range(0, table.num_rows, part):
             wanted = np.arange(start, min(start + part, table.num_rows))
-            size = self._config.encoder.image_size
-            tiles, found, failed = decode_rows(self._ledger.store, table, wanted, size)
+            encoder = self._config.encoder
+            tiles, found, failed = decode_rows(
+                self._ledger.store, table, wanted, encoder.image_size, encoder.resize
+            )
             vectors.append(self._embed_tiles(tiles))
             rows.append(found)
             bad += failed

@@ -28,6 +28,7 @@ from balancer.errors import ConfigError, DataError
 from balancer.stages.catalog import Catalog, build_catalog, discover_sources
 from balancer.stages.context import RunContext
 from balancer.stages.embed import embed_archive
+from balancer.stages.named_tiles import keep_named
 from balancer.stages.progress import Reporter
 from balancer.stages.tasks import run_tasks
 from balancer.storage.embedding_shards import read_embeddings
@@ -48,6 +49,7 @@ class FeatureRequest:
         folder: where features are kept, for all archives and encoders.
         run: folder of a finished run whose encoder is taken, or None for a frozen encoder.
         round_index: whose encoder of that run.
+        names: image names, without folder and suffix, of the images to embed; all when None.
         embedding: batch size and workers.
         ray: whether workers take GPUs.
         storage: how to reach stores.
@@ -58,6 +60,7 @@ class FeatureRequest:
     folder: str
     run: str | None = None
     round_index: int = 0
+    names: frozenset[str] | None = None
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -65,14 +68,15 @@ class FeatureRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """Features of an archive's readable images.
+    """Features of an archive's readable images, or of those that are named.
 
     Attributes:
         ids: (N,) tile ids.
         features: (N, D) float32, as the encoder gives them.
         columns: (N,) values of each metadata column, by name.
-        fingerprint: of archive and encoder.
+        fingerprint: of archive, names and encoder.
         num_unreadable: images that could not be read or embedded.
+        num_unnamed: readable images that are not named.
     """
 
     ids: IdArray
@@ -80,6 +84,7 @@ class ImageFeatures:
     columns: dict[str, NDArray[Any]]
     fingerprint: str
     num_unreadable: int
+    num_unnamed: int = 0
 
 
 def extract_features(request: FeatureRequest, reporter: Reporter) -> ImageFeatures:
@@ -87,7 +92,8 @@ def extract_features(request: FeatureRequest, reporter: Reporter) -> ImageFeatur
 
     Raises:
         ConfigError: an encoder that cannot be built, a run without such a round.
-        DataError: an archive that cannot be read, or too many images that cannot be embedded.
+        DataError: an archive that cannot be read, no image that is named, or too many images that
+            cannot be embedded.
         StorageError: the store refuses or fails.
     """
     store = Store(request.storage)
@@ -99,6 +105,7 @@ def extract_features(request: FeatureRequest, reporter: Reporter) -> ImageFeatur
             request.archive.model_dump(mode="json", exclude={"max_bad_fraction"}),
             encoder.fingerprint,
             encoder_config.model_dump(mode="json"),
+            None if request.names is None else sorted(request.names),
             request.embedding.batch_size,
             __version__,
         ]
@@ -113,7 +120,8 @@ def extract_features(request: FeatureRequest, reporter: Reporter) -> ImageFeatur
         storage=request.storage,
     )
     context = RunContext(config, store, Ledger(store, store.absolute(config.out)), reporter)
-    catalog = build_catalog(context, sources, digest)
+    whole = build_catalog(context, sources, digest)
+    catalog = whole if request.names is None else keep_named(context, whole, request.names)
     shards, bad = embed_archive(context, catalog, encoder, 0)
     parts = [read_embeddings(store, shard) for shard in shards]
     ids = np.concatenate([names for names, _ in parts])
@@ -123,6 +131,7 @@ def extract_features(request: FeatureRequest, reporter: Reporter) -> ImageFeatur
         columns=_columns(store, catalog, ids),
         fingerprint=key,
         num_unreadable=int(catalog.facts["num_quarantined"]) + sum(t["rows"] for t in bad),
+        num_unnamed=whole.num_tiles - catalog.num_tiles,
     )
 
 

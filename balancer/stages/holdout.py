@@ -58,7 +58,8 @@ def embed_table(
     """Embed the readable tiles of one catalog table (runs on a worker)."""
     embed_tiles = TileEmbedder(store, config, encoder)
     table = read_table(store, uri, sha256=sha256)
-    tiles, rows, _ = decode_rows(store, table, None, config.encoder.image_size)
+    size, resize = config.encoder.image_size, config.encoder.resize
+    tiles, rows, _ = decode_rows(store, table, None, size, resize)
     features = embed_tiles(tiles)
     ids = np.array(table["tile_id"].to_pylist())[rows]
     return ids, features, np.array([str(class_name(v)) for v in table[label].to_pylist()])[rows]

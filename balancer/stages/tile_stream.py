@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from balancer.config import Resize
 from balancer.errors import DataError, UnreadableTileError
 from balancer.seeding import child_generator
 from balancer.storage.decoding import decode_tile
@@ -79,7 +80,11 @@ def split_groups(groups: Sequence[TileGroup], count: int) -> tuple[TileGroup, ..
 
 
 def decode_rows(
-    store: Store, table: pa.Table, rows: IntArray | None, image_size: int
+    store: Store,
+    table: pa.Table,
+    rows: IntArray | None,
+    image_size: int,
+    resize: Resize = "stretch",
 ) -> tuple[ByteArray, IntArray, list[tuple[int, UnreadableTileError]]]:
     """Read and decode tiles.
 
@@ -92,7 +97,7 @@ def decode_rows(
         if isinstance(data, UnreadableTileError):
             return row, data
         try:
-            return row, decode_tile(data, image_size)
+            return row, decode_tile(data, image_size, resize)
         except UnreadableTileError as error:
             return row, error
 
@@ -117,6 +122,7 @@ class TileStream:
         store: where to read.
         groups: everything to train on, the same list on every worker.
         image_size: pixels.
+        resize: as `encoder.resize`.
         batch_size: tiles per batch.
         pool_tiles: decoded tiles held at once.
         seed: of the permutations.
@@ -130,6 +136,7 @@ class TileStream:
         groups: Sequence[TileGroup],
         *,
         image_size: int,
+        resize: Resize = "stretch",
         batch_size: int,
         pool_tiles: int,
         seed: int,
@@ -143,6 +150,7 @@ class TileStream:
             )
         self._store, self._groups = store, list(groups)
         self._image_size, self._batch_size, self._pool_tiles = image_size, batch_size, pool_tiles
+        self._resize: Resize = resize
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._active = tuple(groups)
         self._kept_rows = [group.rows for group in groups]
@@ -257,7 +265,9 @@ class TileStream:
 
     def _decode(self, number: int, group: TileGroup) -> GroupTiles:
         table = read_table(self._store, group.uri, sha256=group.sha256)
-        tiles, rows, bad = decode_rows(self._store, table, group.rows, self._image_size)
+        tiles, rows, bad = decode_rows(
+            self._store, table, group.rows, self._image_size, self._resize
+        )
         self.num_unreadable += len(bad)
         return GroupTiles(number, rows, tiles)
 

@@ -80,6 +80,7 @@ def _train(job: TrainingJob) -> None:
         job.store,
         job.groups,
         image_size=config.encoder.image_size,
+        resize=config.encoder.resize,
         batch_size=training.batch_size,
         pool_tiles=training.pool_tiles,
         seed=job.seed,

@@ -14,6 +14,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from balancer.config import Resize
 from balancer.errors import UnreadableTileError
 from balancer.storage import four_band_tiff
 from balancer.types import ByteArray
@@ -26,6 +27,10 @@ MAX_TILE_PIXELS = 64 * 2**20
 _TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", *_TIFF_SIGNATURES)
 _LONGEST_CUT_TIFF = 64
+_FILTERS = {
+    "crop-bilinear": Image.Resampling.BILINEAR,
+    "crop-bicubic": Image.Resampling.BICUBIC,
+}
 # What PIL's decoders are seen to raise for damaged files.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error,
@@ -61,17 +66,19 @@ def inspect_tile(data: bytes, *, four_bands: bool = False) -> TileFormat:
     return TileFormat(image.width, image.height, mode)
 
 
-def decode_tile(data: bytes, image_size: int) -> ByteArray:
+def decode_tile(data: bytes, image_size: int, resize: Resize = "stretch") -> ByteArray:
     """Decode a tile to a square of RGB pixels.
 
     Grey becomes three equal channels, transparency is dropped, CMYK is converted; a rotation in
-    EXIF is not applied, because overhead imagery has no upright. Resizing is bilinear with
-    antialiasing; large JPEGs are first reduced inside the decoder by a power of two. TIFFs of four
-    16-bit bands are stretched to RGB as `four_band_tiff` says.
+    EXIF is not applied, because overhead imagery has no upright. TIFFs of four 16-bit bands are
+    stretched to RGB as `four_band_tiff` says.
 
     Args:
         data: the file's bytes.
         image_size: S, the side of the result in pixels.
+        resize: `stretch` is bilinear with antialiasing, and large JPEGs are first reduced inside
+            the decoder by a power of two. `crop-bilinear` and `crop-bicubic` give the bytes of
+            torchvision's `Resize(S)` and `CenterCrop(S)`, without that shortcut.
 
     Returns:
         (S, S, 3) uint8, C-contiguous.
@@ -80,20 +87,38 @@ def decode_tile(data: bytes, image_size: int) -> ByteArray:
         UnreadableTileError: with the reason.
     """
     image = _open_rgb(data)
-    image.draft(None, (image_size, image_size))
+    if resize == "stretch":
+        image.draft(None, (image_size, image_size))
     _load(image, data)
     try:
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         if image.mode != "RGB":
             image = image.convert("RGB")
-        if image.size != (image_size, image_size):
+        if resize != "stretch":
+            image = _crop_middle(image, image_size, _FILTERS[resize])
+        elif image.size != (image_size, image_size):
             image = image.resize(
                 (image_size, image_size), Image.Resampling.BILINEAR, reducing_gap=2.0
             )
     except (ValueError, OSError) as error:
         raise UnreadableTileError("corrupt", f"cannot be converted to RGB ({error})") from error
     return np.array(image, dtype=np.uint8)
+
+
+def _crop_middle(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+    short = min(image.size)
+    width, height = (size * side // short for side in image.size)
+    if width * height > MAX_TILE_PIXELS:
+        raise UnreadableTileError(
+            "too-large",
+            f"a tile whose short side is {size} must have at most {MAX_TILE_PIXELS} pixels; "
+            f"{image.width} x {image.height} would have {width * height}. Cut it into tiles.",
+        )
+    image = image.resize((width, height), resampling)
+    # As torchvision rounds: half a pixel goes to the even neighbour.
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
 
 
 def _open_rgb(data: bytes) -> Image.Image:

@@ -1,7 +1,7 @@
-"""Labels of published data sets and of plain tables, and whether they are what was published.
+"""Labels of published data sets by image name; other tables are read by `label_tables`.
 
-Planet's `train_v2.csv` (image_name,tags), ADE20K's `sceneCategories.txt` (name and scene), any CSV
-or Parquet table. 73 rows of Planet's file repeat a tag, so labels are always a set.
+Planet's `train_v2.csv` (image_name,tags) and ADE20K's `sceneCategories.txt` (name and scene). 73
+rows of Planet's file repeat a tag, so labels are always a set.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-import pyarrow as pa
+import numpy as np
 
 from balancer.errors import DataError
+from balancer.imbalance.labels import LabelTable
 from balancer.storage.filesystem import Store
-from balancer.storage.tables import check_columns, read_table
 
 PLANET_COLUMNS = ("image_name", "tags")
 DROPPED_SCENE = "misc"
@@ -117,39 +117,31 @@ def parse_scenes(text: str, where: str) -> LabelRows:
     return LabelRows(rows.names, rows.labels, {PART_COLUMN: parts})
 
 
-def read_label_table(
-    store: Store, uri: str, *, id_column: str, label_column: str, separator: str | None
-) -> LabelRows:
-    """Read a CSV or Parquet table of image names and labels; other columns are kept as text.
+def rows_of_table(table: LabelTable, where: str) -> LabelRows:
+    """Return a table's rows by image name: ids lose folder and suffix, columns become text.
 
     Args:
-        store: where to read.
-        uri: ends in `.parquet`, else it is CSV with a header.
-        id_column: image names; folder and suffix are dropped.
-        label_column: one label, or several separated by `separator`, or lists.
-        separator: between labels; one label per row when absent.
+        table: from `label_tables.read_labels`.
+        where: how to name the file in messages.
 
     Raises:
-        DataError: no such file or column, no rows, a name twice, or a row without a label.
+        DataError: two ids of one image name, or a row without a label.
+
+    >>> from balancer.imbalance.labels import label_table
+    >>> rows_of_table(label_table(["x/b.png"], [["sea", "land"]]), "t.csv").labels
+    (('land', 'sea'),)
     """
-    if uri.lower().endswith((".parquet", ".pq")):
-        table = read_table(store, uri)
-        check_columns(table.column_names, (id_column, label_column), uri)
-    else:
-        reader = csv.DictReader(io.StringIO(read_text(store, uri, "a CSV or Parquet table")))
-        names = list(reader.fieldnames or ())
-        check_columns(names, (id_column, label_column), uri)
-        records = list(reader)
-        table = pa.table({name: [row[name] for row in records] for name in names})
-    labels = [_split(value, separator) for value in table[label_column].to_pylist()]
-    images = [image_stem(str(value)) for value in table[id_column].to_pylist()]
-    rows = _rows(list(zip(images, labels, strict=True)), uri)
+    names = np.array(table.classes, dtype=object)
+    found = [
+        (image_stem(tile), names[has].tolist())
+        for tile, has in zip(table.ids.tolist(), table.matrix, strict=True)
+    ]
+    rows = _rows(found, where)
     columns = {
-        name: tuple("" if value is None else str(value) for value in table[name].to_pylist())
-        for name in table.column_names
-        if name not in (id_column, label_column)
+        name: tuple("" if value is None else str(value) for value in values.tolist())
+        for name, values in table.columns.items()
     }
-    return LabelRows(rows.names, rows.labels, columns, rows.repeated)
+    return LabelRows(rows.names, rows.labels, columns)
 
 
 def read_text(store: Store, uri: str, what: str) -> str:
@@ -181,17 +173,6 @@ def frequent_labels(rows: LabelRows, min_images: int) -> LabelRows:
     counts = rows.counts()
     keep = [row for row, (label, *_) in enumerate(rows.labels) if counts[label] >= min_images]
     return rows.take(keep)
-
-
-def _split(value: object, separator: str | None) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [str(part) for part in value]
-    text = str(value).strip()
-    if separator is None:
-        return [text] if text else []
-    return [part.strip() for part in text.split(separator) if part.strip()]
 
 
 def _rows(found: Sequence[tuple[str, Sequence[str]]], where: str) -> LabelRows:

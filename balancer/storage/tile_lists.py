@@ -25,7 +25,7 @@ def read_tile_ids(store: Store, uri: str) -> IdArray:
 
     `.parquet` and `.pq` hold the column `tile_id` (text or whole numbers), so a manifest is a list;
     `.csv` has a header with that column; anything else is text with one id per line. Empty lines
-    are skipped.
+    are skipped, and a file without a byte is a list without ids.
 
     Raises:
         DataError: no such file, no such column, an id missing, or not UTF-8.
@@ -53,6 +53,8 @@ def read_tile_ids(store: Store, uri: str) -> IdArray:
         ) from error
     if not name.endswith(".csv"):
         return np.array([line for line in text.splitlines() if line.strip()], dtype=np.str_)
+    if not text.strip():
+        return np.empty(0, np.str_)
     rows = csv.DictReader(io.StringIO(text, newline=""))
     if COLUMN not in (rows.fieldnames or ()):
         raise DataError(

@@ -12,7 +12,10 @@ Modules:
     quality: the column that a selection was weighted by.
     pick_order: whether each pick was the farthest at its turn.
     order_checks: distances, order and outliers of a farthest-point selection.
+    cells: rows nearest to each pick.
+    column_checks: distances and cluster numbers that must be absent.
     constraint_checks: included, excluded and left-out tiles.
+    coreset_checks: the factor of a two-round selection.
     weight_checks: weights and budget.
     certificate_checks: the certificate's numbers against the recomputed ones.
 

@@ -116,6 +116,22 @@ def check_factor(claims: Claims, strategy: str | None) -> Check:
     return passed(name, f"{factor:.4g} is in the range of {strategy}; {undecided}")
 
 
+def curve_sizes(smallest: int, count: int) -> list[int]:
+    """Return the prefix sizes that a budget curve must have.
+
+    Every size up to 64, from there 64 times each power of the eighth root of 2, rounded, and all.
+
+    >>> curve_sizes(62, 100)
+    [62, 63, 64, 70, 76, 83, 91, 99, 100]
+    """
+    sizes = set(range(smallest, min(count, 64) + 1)) | {count}
+    step = 0
+    while (size := round(64 * 2 ** (step / 8))) <= count:
+        sizes |= {size} if size >= smallest else set()
+        step += 1
+    return sorted(sizes)
+
+
 def check_picked_distances(
     claims: Claims, distances: Sequence[float | None], strategy: str | None
 ) -> Check:
@@ -137,6 +153,15 @@ def check_picked_distances(
         rank = first + int(rises[0]) + 1
         return failed(
             name, f"must never increase; rank {rank} has {column[rank]} after {column[rank - 1]}"
+        )
+    sizes = [size for size, _, _ in claims.curve]
+    wanted = curve_sizes(first, claims.num_picks)
+    if sizes != wanted:
+        absent = sorted(set(wanted) ^ set(sizes))
+        return failed(
+            name,
+            f"a budget curve must have the {len(wanted)} sizes from {first} to {claims.num_picks} "
+            f"that are documented; got {len(sizes)}, and {absent[0]} is in one of them only",
         )
     for size, radius, _ in claims.curve:
         stated = claims.radius if size == claims.num_picks else float(column[size])

@@ -171,6 +171,7 @@ def find_embeddings(
         if uri is None:
             return None
         _require(store, uri, "the footer")
+    stated = facts.get("embeddings")
     files = [f.uri for f in store.list_files(uri)]
     wanted = tuple(f for f in files if f.lower().endswith((".npy", ".parquet", ".pq")))
     if not wanted:
@@ -178,8 +179,15 @@ def find_embeddings(
             f"{uri} must be a .npy file, or a Parquet file or folder; found none of these. Check "
             f"the path."
         )
-    named = uri == facts.get("embeddings")
+    named = uri == stated or (stated is not None and _same(store, uri, stated))
     return Embeddings(store, uri, (), wanted, *names, normalize=normalize, named_by_footer=named)
+
+
+def _same(store: Store, uri: str, stated: str) -> bool:
+    try:
+        return store.absolute(uri) == store.absolute(stated)
+    except ConfigError:  # a footer may name anything
+        return False
 
 
 def _of_run(store: Store, run: Run, *, normalize: bool) -> Embeddings | None:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
-from balancer.config import Strategy
+from balancer.config import Strategy, Within
 from balancer.storage.manifests import MANIFEST_SCHEMA
 from balancer.verification.inputs import Run
 from balancer.verification.report import Check, failed, passed, skipped
@@ -18,6 +18,12 @@ from balancer.verification.report import Check, failed, passed, skipped
 SCHEMA_VERSION = 1
 FALLBACK = ":fallback"
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+_INSIDE = {
+    "per-cluster": get_args(Within),
+    "hierarchical": get_args(Within),
+    "hybrid": ("per-cluster", "farthest-point"),
+}
+"""What reasons of a strategy say after the colon; those of the others have none."""
 _TEXTS = (
     "embeddings",
     "embeddings_fingerprint",
@@ -64,6 +70,14 @@ def check_strategy(table: pa.Table, facts: Mapping[str, Any]) -> tuple[str | Non
     reasons = {str(reason).partition(":")[0] for reason in table["reason"].to_pylist()}
     reasons -= {"include"}
     only = next(iter(reasons)) if len(reasons) == 1 else None
+    rules = _INSIDE.get(str(only), ())
+    known = {f"{only}:{rule}" for rule in rules} or {str(only)}
+    strange = {reason.removesuffix(FALLBACK) for reason in own} - known
+    if strange and only in STRATEGIES:
+        return fallback or stated or only, failed(
+            name, f"reasons of {only} must be {' or '.join(sorted(known))}; one is "
+                  f"{min(strange)!r}"
+        )  # fmt: skip
     if stated is None and only not in STRATEGIES:
         return None, skipped(name, "the footer names none, nor do the reasons")
     if stated is None or (stated == "hybrid" and only == "farthest-point"):

@@ -26,16 +26,16 @@ from balancer.verification.inputs import Embeddings, Run
 from balancer.verification.pick_order import Ahead, Claimed, count_ahead
 from balancer.verification.quality import (
     NOT_CHECKED,
-    QUALITY,
     Qualities,
     find_qualities,
 )
-from balancer.verification.report import Check, failed, passed, skipped
+from balancer.verification.report import QUALITY, Check, failed, passed, skipped
 
 DISTANCES = "distances"
 ORDER = "pick order"
 FALLBACK = ":fallback"
 OVER_ALL = ("farthest-point", "hybrid:farthest-point")
+FROM_CORESETS = ("composable", "composable-epsilon")
 INSIDE = ("per-cluster:farthest-point", "hierarchical:farthest-point", "hybrid:per-cluster")
 
 
@@ -117,6 +117,8 @@ def check_order(
         return OrderReport(checks)
     checks.append(_check_distances(picked, keys))
     over_all = [rank for rank, reason in enumerate(picked.reasons) if reason in OVER_ALL]
+    if not over_all and set(picked.reasons) & set(FROM_CORESETS):
+        return OrderReport([*checks, _check_falling(keys)])
     if not over_all:
         why = f"{NOT_CHECKED}: picks inside clusters, for want of the clusters of all rows"
         return OrderReport([*checks, skipped(ORDER, why)])
@@ -136,7 +138,7 @@ def recomputed_keys(picked: Picked, facts: Mapping[str, Any]) -> FloatArray | No
     """
     reasons = picked.reasons
     keys = np.full(len(reasons), np.nan, np.float32)
-    over_all = np.isin(reasons, OVER_ALL)
+    over_all = np.isin(reasons, (*OVER_ALL, *FROM_CORESETS))
     inside = np.isin(reasons, INSIDE)
     if not (over_all.any() or inside.any()):
         return None
@@ -177,6 +179,18 @@ def _check_distances(picked: Picked, keys: FloatArray) -> Check:
                 f"{stated[rank]}",
             )
     return passed(DISTANCES, f"{len(known)} recomputed")
+
+
+def _check_falling(keys: FloatArray) -> Check:
+    """Check that picks from coresets were each the farthest of those that came after them."""
+    known = np.flatnonzero(np.isfinite(keys))
+    rises = np.flatnonzero(keys[known[1:]] > keys[known[:-1]])
+    if len(rises):
+        rank = int(known[rises[0] + 1])
+        said = f"must never come nearer to picks before; rank {rank} is farther than the one before"
+        return failed(ORDER, said)
+    why = f"{NOT_CHECKED}: which rows the picks were chosen from takes the coresets"
+    return skipped(ORDER, f"{why}; distances never increase")
 
 
 def _count(

@@ -15,9 +15,8 @@ from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
 from balancer.types import DoubleArray, FloatArray, IdArray
 from balancer.verification.inputs import Embeddings, Run
-from balancer.verification.report import Check, failed, skipped
+from balancer.verification.report import QUALITY, Check, failed, skipped
 
-QUALITY = "quality"
 NOT_CHECKED = "not checked"
 LEAST = 1e-6
 """Least quality over the greatest; below it squares of distances would leave float32."""

@@ -9,6 +9,8 @@ from typing import Any
 
 RECOMPUTED = "covering radii"
 """The check that only the embeddings can answer; without it a certificate is but a claim."""
+QUALITY = "quality"
+"""The check that is skipped if, and only if, a selection is weighted by a column not at hand."""
 IN_EMBEDDINGS = "tiles in the embeddings"
 """The check that is skipped if, and only if, there are no embeddings."""
 
@@ -59,8 +61,18 @@ class VerificationReport:
 
     @property
     def verified(self) -> bool:
-        """Whether no check failed, and the certificate was recomputed."""
-        return self.recomputed and not self.named(Status.FAILED)
+        """Whether no check failed, and what the right inputs can show was recomputed.
+
+        So not where the quality that distances were multiplied by is not at hand: then neither the
+        distances nor the order of the picks are known to hold, and other embeddings would tell.
+        """
+        whole = self.recomputed and not self.lacks_quality
+        return whole and not self.named(Status.FAILED)
+
+    @property
+    def lacks_quality(self) -> bool:
+        """Whether the quality column of a weighted selection was not to be found."""
+        return QUALITY in self.named(Status.SKIPPED)
 
     @property
     def recomputed(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from balancer.errors import DataError
@@ -14,7 +15,8 @@ from balancer.storage.certificates import CERTIFICATE_KEY
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import FOOTER_KEY
 from balancer.storage.tables import read_table
-from balancer.types import EmbeddingShard
+from balancer.types import EmbeddingShard, FloatArray
+from balancer.verification.cells import CELLS, check_cells, count_cells
 from balancer.verification.certificate_checks import (
     check_curve,
     check_factor,
@@ -24,6 +26,7 @@ from balancer.verification.certificate_checks import (
     check_ratio,
 )
 from balancer.verification.claims import Claims, parse_claims
+from balancer.verification.column_checks import check_absent_distances, check_cluster_numbers
 from balancer.verification.constraint_checks import (
     check_excluded,
     check_included,
@@ -32,6 +35,7 @@ from balancer.verification.constraint_checks import (
     load_excluded,
     outliers_of,
 )
+from balancer.verification.coreset_checks import check_coreset
 from balancer.verification.distance_pass import Gathered, gather, measure
 from balancer.verification.inputs import (
     Columns,
@@ -59,7 +63,7 @@ from balancer.verification.report import (
     passed,
     skipped,
 )
-from balancer.verification.weight_checks import SUMS, check_budget, check_weight_sums
+from balancer.verification.weight_checks import BY_CELLS, SUMS, check_budget, check_weight_sums
 from balancer.verification.witness import check_witness, find_witness
 
 OF_EMBEDDINGS = ("embeddings", IN_EMBEDDINGS)
@@ -120,8 +124,8 @@ def verify_manifest(
         StorageError: the store refuses or fails.
 
     Cost: O(N k D) in float64 matrix products for N rows and k picks, two readings of the
-    embeddings, three where an order of picks is checked; 16 bytes and an id per row, the picks'
-    vectors and one shard in memory.
+    embeddings, three where an order of picks or the sizes of cells are checked; 16 bytes and an id
+    per row, the picks' vectors and one shard in memory.
     """
     table, facts = _read(store, manifest_uri)
     run = find_run(store, manifest_uri, facts)
@@ -131,7 +135,13 @@ def verify_manifest(
     checks = [layout, *check_run(store.read_bytes(manifest_uri), facts, run), footer]
     if Status.FAILED not in (layout.status, footer.status):
         strategy, of_strategy = check_strategy(table, facts)
-        checks += [*check_table(table, facts), check_digest(table, facts, run), of_strategy]
+        checks += [
+            *check_table(table, facts),
+            check_digest(table, facts, run),
+            of_strategy,
+            check_absent_distances(table, facts),
+            check_cluster_numbers(table, facts, strategy, run),
+        ]
         claims, claimed = _check_claims(manifest, strategy)
         found = find_embeddings(store, embeddings, run, facts, columns or Columns())
         checks += [*claimed, *_check_rows(manifest, claims, found, strategy)]
@@ -175,6 +185,7 @@ def _check_claims(manifest: _Manifest, strategy: str | None) -> tuple[Claims | N
         check_problem(claims),
         check_ratio(claims, guarantee_of(strategy, manifest.facts)),
         check_factor(claims, guarantee_of(strategy, manifest.facts)),
+        *check_coreset(claims, strategy, manifest.facts),
         check_picked_distances(claims, manifest.distances, guarantee_of(strategy, manifest.facts)),
         check_weight_sums(
             manifest.store, manifest.run, manifest.table, claims, strategy, manifest.facts
@@ -191,15 +202,16 @@ def _check_rows(
     strategy: str | None,
 ) -> list[Check]:
     """Check what needs the embeddings."""
+    of_all_rows = [*OF_ALL_ROWS, *([CELLS] if strategy in BY_CELLS else [])]
     if embeddings is None:
         reason = "no embeddings at hand: name them with --embeddings"
-        return _skip([*OF_EMBEDDINGS, *OF_ALL_ROWS], reason)
+        return _skip([*OF_EMBEDDINGS, *of_all_rows], reason)
     store, uri, run = manifest.store, manifest.uri, manifest.run
     excluded = load_excluded(store, uri, run, manifest.facts)
     of_excluded = check_excluded(excluded, manifest.tile_ids, manifest.facts)
     if isinstance(excluded, Check):
         reason = "which rows were selected from is not known"
-        return [*of_excluded, *_skip([*OF_EMBEDDINGS, *OF_ALL_ROWS], reason)]
+        return [*of_excluded, *_skip([*OF_EMBEDDINGS, *of_all_rows], reason)]
     embeddings = replace(embeddings, excluded=excluded)
     witness: list[str] | Check = []
     if claims is not None:
@@ -214,9 +226,9 @@ def _check_rows(
         _check_present(manifest, found),
     ]
     if claims is None:
-        return checks + _skip(OF_ALL_ROWS, "there is no certificate to check")
+        return checks + _skip(of_all_rows, "there is no certificate to check")
     if checks[-1].status is Status.FAILED:
-        return checks + _skip(OF_ALL_ROWS, "not every tile is in the embeddings, once")
+        return checks + _skip(of_all_rows, "not every tile is in the embeddings, once")
     picks = found.rows(manifest.tile_ids)
     sizes = [size for size, _, _ in claims.curve] or [len(picks)]
     squared, greatest = measure(embeddings, picks, sizes)
@@ -234,11 +246,22 @@ def _check_rows(
         check_radii(claims, squared),
         check_witness(claims, witness, manifest.tile_ids, found, strategy),
         check_curve(claims, manifest.distances, greatest, picks),
+        *_check_cells(manifest, embeddings, picks, strategy),
         *order.checks,
         *check_outliers(
             claims, manifest.tile_ids, found, manifest.facts, ahead=order.ahead_of_outliers
         ),
     ]
+
+
+def _check_cells(
+    manifest: _Manifest, embeddings: Embeddings, picks: FloatArray, strategy: str | None
+) -> list[Check]:
+    if strategy not in BY_CELLS:
+        return []
+    ids = np.array(manifest.tile_ids, dtype=np.str_)
+    weights = np.asarray(manifest.table["weight"].to_pylist(), np.float64)
+    return [check_cells(weights, count_cells(embeddings.blocks(), ids, picks))]
 
 
 def _check_origin(manifest: _Manifest, embeddings: Embeddings, found: Gathered) -> Check:
@@ -254,7 +277,11 @@ def _check_origin(manifest: _Manifest, embeddings: Embeddings, found: Gathered) 
         return passed(name, read)
     encoders = embeddings.encoders()
     if encoder is None or not encoders:
-        return skipped(name, f"nothing says which encoder made both; read were {read}")
+        return skipped(
+            name,
+            f"not checked: the footer has no embeddings_fingerprint, and nothing says which "
+            f"encoder made both; read were {read}",
+        )
     if encoders != {encoder}:
         made = ", ".join(sorted(encoders))
         return failed(name, f"must be made by encoder {encoder}; {read} are by {made}. {other}")

@@ -21,6 +21,7 @@ from balancer.types import DoubleArray, IntArray
 from balancer.verification.claims import Claims
 from balancer.verification.constraint_checks import INCLUDE, selection_facts
 from balancer.verification.inputs import Run
+from balancer.verification.manifest_checks import FALLBACK
 from balancer.verification.quality import CATALOG
 from balancer.verification.report import Check, failed, passed, skipped
 
@@ -28,7 +29,7 @@ SUMS = "weight sums"
 BUDGET = "budget"
 REPEATS = "repeats"
 ONE_EACH = ("farthest-point", "composable", "composable-epsilon")
-CELLS = ("medoid", "hybrid-medoid", "facility-location", "facility-medoid")
+BY_CELLS = ("medoid", "hybrid-medoid", "facility-location", "facility-medoid")
 QUOTAS = ("per-cluster", "hierarchical", "hybrid")
 GLOBAL = "hybrid:farthest-point"
 _RELATIVE = 1e-9
@@ -54,7 +55,7 @@ def check_weight_sums(
         return _check_each(weights, np.ones(len(weights)), f"1 each, as {strategy} has no rates")
     if strategy == "random":
         return _check_each(weights, _random_weights(table, claims.num_rows), "of a random sample")
-    if strategy in CELLS:
+    if strategy in BY_CELLS:
         return _check_cells(weights, claims.num_rows)
     if strategy in QUOTAS:
         return _check_quotas(store, run, table, claims, facts)
@@ -62,7 +63,9 @@ def check_weight_sums(
         least = float(weights.min())
         if least < 1 - _RELATIVE:
             return failed(SUMS, f"a tile must stand for itself at least; one weighs {least}")
-        return passed(SUMS, "at least 1 each; their sum is right on average only")
+        return skipped(
+            SUMS, "at least 1 each; not checked beyond that: it takes the draw and the density"
+        )
     return skipped(SUMS, "the strategy is not known")
 
 
@@ -72,11 +75,11 @@ def check_budget(
     """Check that the budget was met, or that the footer says by how much it was not.
 
     A share is one of the rows; in a run one of the cataloged tiles that are not excluded, of which
-    some may not have been embedded. Nothing is checked where the footer names no budget.
+    some may not have been embedded. Skipped where the footer names no budget.
     """
     asked = selection_facts(facts).get("budget")
     if asked is None:
-        return []
+        return [skipped(BUDGET, "not checked: the footer's configuration names no budget")]
     if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
         return [failed(BUDGET, f"config.selection.budget must be a number above 0; got {asked!r}")]
     shown = _shown(table)
@@ -137,13 +140,16 @@ def _check_quotas(
     total = float(tiles.sum())
     if total > num_rows * (1 + _RELATIVE):
         return failed(SUMS, f"must not exceed the {num_rows} rows; they add up to {total}")
+    uneven = _find_uneven(table, list(quotas.get("axes") or {}))
+    if uneven is not None:
+        return failed(SUMS, uneven)
     if quotas.get("axes"):
         return passed(SUMS, f"{total:.6g} of {num_rows} rows, by cells of clusters and columns")
     clusters, places = np.unique(
         np.asarray(table["cluster"].to_pylist(), np.int64), return_inverse=True
     )
     sums = np.bincount(places, tiles)
-    own = np.array([reason != GLOBAL for reason in table["reason"].to_pylist()])
+    own = np.array([reason != GLOBAL for reason in _reasons(table)])
     gives = np.bincount(places, own) > 0
     sizes = _cluster_sizes(store, run)
     # Where a cluster's rows are not known they are a whole number at least.
@@ -160,6 +166,36 @@ def _check_quotas(
     ):
         return failed(SUMS, f"must add up to the {num_rows} rows; they add up to {total}")
     return passed(SUMS, f"{total:.6g} of {num_rows} rows, those of the clusters that give picks")
+
+
+def _reasons(table: pa.Table) -> list[str]:
+    """Return the reason of each pick, without what a fallback adds."""
+    return [str(reason).removesuffix(FALLBACK) for reason in table["reason"].to_pylist()]
+
+
+def _find_uneven(table: pa.Table, axes: list[str]) -> str | None:
+    """Say which picks of one cluster and cell of quotas differ in weight; None if none do.
+
+    Included tiles and picks over all rows have weights of their own, and so have the repetitions of
+    an included tile, which share its weight.
+    """
+    names = [name for name in ("cluster", *axes) if name in table.column_names]
+    weights = np.asarray(table["weight"].to_pylist(), np.float64)
+    shown, first = _shown(table), dict[tuple[object, ...], int]()
+    cells = zip(*(table[name].to_pylist() for name in names), strict=True)
+    for rank, (cell, reason) in enumerate(zip(cells, _reasons(table), strict=True)):
+        kind = reason if reason in (INCLUDE, GLOBAL) else "own"
+        before = first.setdefault((kind, *cell), rank)
+        times = shown if kind == INCLUDE else np.ones(len(shown))
+        own, other = weights[rank] * times[rank], weights[before] * times[before]
+        if kind != GLOBAL and not np.isclose(own, other, rtol=_RELATIVE, atol=0):
+            return (
+                f"picks of one cluster must weigh the same; in cluster {cell[0]} rank {before} "
+                f"stands for {other} tiles and rank {rank} for {own}"
+            )
+        if kind == GLOBAL and weights[rank] != 1:
+            return f"picks over all rows must weigh 1; rank {rank} weighs {weights[rank]}"
+    return None
 
 
 def _every_cluster_gives(places: IntArray, claims: Claims, quotas: Mapping[str, Any]) -> bool:

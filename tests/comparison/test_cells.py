@@ -23,6 +23,7 @@ def data(single: bool) -> tuple[np.ndarray, LabelTable, Split]:
     first = np.array(["a", "b", "c"])[np.arange(90) % 3]
     labels = [[str(x)] if single else [str(x), *(["d"] * (n % 2))] for n, x in enumerate(first)]
     site = np.array(["north", "south"])[np.arange(90) // 3 % 2]
+    site[[71, 80]] = ""  # nobody knows: no group
     table = label_table([f"t{n:02d}" for n in range(90)], labels, columns={"site": site})
     features = table.matrix.astype(np.float32) @ rng.normal(size=(len(table.classes), 5))
     features = (features + 0.5 * rng.normal(size=features.shape)).astype(np.float32)
@@ -52,6 +53,7 @@ def test_rows_are_whole(single: bool) -> None:
     assert scopes.count("all") == heads
     assert scopes.count("group:site") == 2 * heads
     assert scopes.count("class") == (3 if single else 4) * heads
+    assert {row["name"] for row in rows if row["scope"] == "group:site"} == {"north", "south"}
     whole = [row for row in rows if row["scope"] == "all"]
     groups = [row["macro_recall"] for row in rows if row["scope"] == "group:site"]
     worst = [min(groups[n : n + 2]) for n in range(0, len(groups), 2)]

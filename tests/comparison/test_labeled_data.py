@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from balancer.comparison.labeled_data import join_labels, split_dataset
+from balancer.comparison.labeled_data import (
+    join_labels,
+    read_dataset_labels,
+    require_columns,
+    split_dataset,
+)
 from balancer.config_comparison import DatasetConfig
 from balancer.errors import ConfigError, DataError
 from balancer.imbalance.labels import LabelTable, label_table
 from balancer.stages.features import ImageFeatures
+from balancer.storage.filesystem import Store
 from balancer.storage.labeled_sources import LabelRows
 
 
@@ -20,8 +30,8 @@ def images(*ids: str, **columns: list[str]) -> ImageFeatures:
 
 
 def dataset(kind: str, **settings: object) -> DatasetConfig:
-    labels = None if kind == "folder" else "labels"
-    tree = {"name": "d", "kind": kind, "images": "i", "labels": labels, **settings}
+    labels = {} if kind == "folder" else {"labels": "labels"}
+    tree = {"name": "d", "kind": kind, "images": "i", **labels, **settings}
     return DatasetConfig.model_validate(tree)
 
 
@@ -36,6 +46,29 @@ def test_planet_names_find_their_tiles() -> None:
     assert (joined.unlabeled, joined.without_image) == (1, 1)
     with pytest.raises(DataError, match=r"1 of 3 are not, the first is 'gone'.*strict: false"):
         join_labels(dataset("planet", strict=True), found, rows)
+
+
+def test_tables_of_csv_and_parquet(tmp_path: Path) -> None:
+    text = tmp_path / "labels.csv"
+    text.write_text("image,label,place\na.jpg,sea;land,north\nx/b.png,sea,\n")
+    lists = tmp_path / "labels.parquet"
+    pq.write_table(
+        pa.table({"image": ["a", "b"], "label": [["land", "sea"], ["sea"]], "place": ["n", None]}),
+        lists,
+    )
+    for path, separator in ((text, ";"), (lists, None)):
+        rows = read_dataset_labels(Store(), dataset("table", labels=str(path), separator=separator))
+        assert rows is not None
+        assert rows.names == ("a", "b")
+        assert rows.labels == (("land", "sea"), ("sea",))
+        assert rows.columns["place"][1] == ""
+    for changes, message in (
+        ({"label_column": "tags"}, "must have the column 'tags'; it has image, label, place"),
+        ({"labels": str(tmp_path / "labels.txt")}, "must be a .csv or .parquet table"),
+        ({"labels": str(tmp_path / "none.csv")}, "none.csv must exist"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_dataset_labels(Store(), dataset("table", **({"labels": str(text)} | changes)))
 
 
 def test_rows_are_in_the_order_of_the_ids() -> None:
@@ -61,6 +94,28 @@ def test_ade20k_keeps_the_frequent_scenes() -> None:
     joined = join_labels(dataset("ade20k"), images(*names), rows)
     assert joined.labels.classes == ("street",)
     assert len(joined.labels) == 98
+
+
+def test_images_of_small_classes_are_not_asked_for(tmp_path: Path) -> None:
+    scenes = tmp_path / "sceneCategories.txt"
+    lines = [f"ADE_train_{n} street" for n in range(98)] + [f"ADE_val_{n} attic" for n in range(97)]
+    scenes.write_text("\n".join([*lines, "ADE_train_x misc"]))
+    rows = read_dataset_labels(Store(), dataset("ade20k", labels=str(scenes)))
+    assert rows is not None
+    assert rows.counts() == {"street": 98}
+    scenes.write_text("\n".join(lines[1:]))
+    with pytest.raises(DataError, match="a class of at least 98 images; the largest has 97"):
+        read_dataset_labels(Store(), dataset("ade20k", labels=str(scenes)))
+    found = ImageFeatures(np.array(["1", "2"]), np.ones((2, 2), np.float32), {}, "x", 0, 5)
+    joined = join_labels(dataset("table"), found, LabelRows(("1",), (("a",),)))
+    assert joined.unlabeled == 6
+
+
+def test_groups_are_columns() -> None:
+    labels = label_table(["a"], [["x"]], columns={"site": np.array(["n"])})
+    require_columns(labels, ("site",))
+    with pytest.raises(ConfigError, match="there is no 'place' among site"):
+        require_columns(labels, ("site", "place"))
 
 
 def test_folders_give_labels_and_columns() -> None:

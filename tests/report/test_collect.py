@@ -196,7 +196,7 @@ def test_collect_of_a_run_that_converged(small_run: SmallRun) -> None:
     assert content.stopped == "converged"
     assert (content.num_picked, content.request.num_tiles, content.request.budget) == (9, 30, 9)
     assert content.request.encoder == "simclr, small-conv, 32 px"
-    assert content.request.strategy == "per-cluster, farthest-point inside"
+    assert content.request.strategy == "hybrid-medoid"
     assert content.audit.adds_up
     assert [tile.reason for tile in content.audit.sample] == list(content.audit.reasons)
     assert [column.name for column in content.outcome] == [

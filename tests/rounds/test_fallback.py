@@ -125,7 +125,11 @@ class TestNoFallback:
     def test_the_same_rule_is_refused(self) -> None:
         for same in (
             {"strategy": "farthest-point", "fallback": "farthest-point"},
-            {"fallback": "per-cluster", "fallback_within": "farthest-point"},
+            {
+                "strategy": "per-cluster",
+                "fallback": "per-cluster",
+                "fallback_within": "farthest-point",
+            },
         ):
             with pytest.raises(ConfigError, match="fallback must be another rule"):
                 frozen("tiles", "run", selection={"budget": 4} | same)

@@ -48,7 +48,7 @@ class TestManifest:
         assert {"class", "lon", "lat", "time"} <= set(table.column_names)
         assert table["rank"].to_pylist() == list(range(24))
         assert set(table["round"].to_pylist()) == {1}
-        assert set(table["reason"].to_pylist()) == {"per-cluster:farthest-point"}
+        assert set(table["reason"].to_pylist()) == {"hybrid-medoid"}
         assert len(set(table["tile_id"].to_pylist())) == 24
         assert min(table["cluster"].to_pylist()) >= 0
 

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balancer.config import SelectionConfig
+from balancer.selection import select
 from balancer.selection.bounds import Options
 from balancer.selection.farthest_point import (
     Engine,
@@ -191,6 +193,38 @@ class TestOptionsByHand:
     def test_refusals(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             farthest_point(self.line, 2, **options)
+
+    @pytest.mark.parametrize("wrong", [2.5, "2", True, np.float32(2), None])
+    @pytest.mark.parametrize("name", ["num_picks", "num_outliers"])
+    def test_numbers_that_are_not_whole(self, name: str, wrong: Any) -> None:  # noqa: ANN401
+        arguments = {"num_picks": 2} | {name: wrong}
+        with pytest.raises(ValueError, match=rf"{name} must be a whole number; got .*{wrong}"):
+            farthest_point(self.line, **arguments)
+        assert len(farthest_point(self.line, np.int64(2)).indices) == 2  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("kind", [np.complex64, np.str_, object, "datetime64[s]"])
+    def test_what_is_no_real_number(self, kind: Any) -> None:  # noqa: ANN401
+        with pytest.raises(ValueError, match="points must hold real numbers; got"):
+            farthest_point(np.ones((3, 2)).astype(np.int64).astype(kind), 2)
+        with pytest.raises(ValueError, match="selected must hold real numbers; got"):
+            farthest_point(self.line, 2, selected=np.ones((1, 1), np.int64).astype(kind))
+        with pytest.raises(ValueError, match="Embeddings must hold real numbers; got"):
+            select(np.ones((3, 2)).astype(np.int64).astype(kind), 2)
+
+    def test_rows_so_short_that_distances_underflow(self) -> None:
+        tiny = self.line * np.float32(1e-25)
+        with pytest.warns(RuntimeWarning, match=r"must have a row of 1e-19 or more in length"):
+            farthest_point(tiny, 2)
+        selection = SelectionConfig(budget=2, strategy="farthest-point")
+        with pytest.raises(ValueError, match="squared distances underflow float32"):
+            select(tiny, selection, normalize=False)
+        assert len(select(tiny[1:], selection)) == 2
+        assert len(select(np.zeros((3, 2)), selection, normalize=False)) == 2
+        one_long = np.append(tiny, np.ones((1, 1), np.float32), axis=0)
+        assert len(select(one_long, selection, normalize=False)) == 2
+        mask = np.arange(len(one_long)) == len(tiny)
+        with pytest.warns(RuntimeWarning, match="underflow"):
+            farthest_point(one_long, 2, excluded=mask)
 
     def test_rows_too_long_for_float32_are_refused(self) -> None:
         with pytest.raises(ValueError, match="must be shorter than 1e"):

@@ -356,7 +356,7 @@ class TestSelect:
 
     def test_repeats_add_up_to_the_budget(self) -> None:
         points, _, _ = made()
-        config = SelectionConfig(budget=300, quotas=QuotasConfig(repeats=5))
+        config = SelectionConfig(budget=300, strategy="per-cluster", quotas=QuotasConfig(repeats=5))
         picked, _, weights = select_weighted(
             points, config, clustering=ClusteringConfig(num_clusters=6)
         )

@@ -13,6 +13,8 @@ from balancer.selection.exchange import ExchangeShard, Offer, exchange
 from balancer.selection.farthest_point import farthest_point, row_ids
 from balancer.types import FloatArray, IdArray, IntArray
 
+pytestmark = pytest.mark.filterwarnings("ignore:Embeddings must have a row of:RuntimeWarning")
+
 SCALES = (1e-24, 3e-23, 1e-22, 1e-21, 1e-17)
 """Rows closer than about 3e-23 have a squared distance below the least float32."""
 

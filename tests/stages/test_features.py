@@ -11,10 +11,16 @@ from balancer.config import ArchiveConfig, EncoderConfig
 from balancer.embedding.backbones import build_backbone
 from balancer.embedding.inference import embed_tiles
 from balancer.embedding.weights import state_to_numpy
-from balancer.errors import ConfigError
-from balancer.stages.features import FeatureRequest, describe_frozen, extract_features
+from balancer.errors import ConfigError, DataError
+from balancer.stages.features import (
+    FeatureRequest,
+    ImageFeatures,
+    describe_frozen,
+    extract_features,
+)
 from balancer.stages.progress import Reporter
 from balancer.storage.filesystem import Store
+from tests.data.make_tiles import encode
 from tests.data.tiny_runs import NETWORKS
 
 QUIET = Reporter(quiet=True)
@@ -41,6 +47,43 @@ def test_extracted_once_per_archive_and_encoder(
     assert again.features.tobytes() == first.features.tobytes()
     assert again.fingerprint == first.fingerprint
     assert written == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.ray
+def test_only_named_images_are_embedded_at_their_shape(ray_cluster: str, tmp_path: Path) -> None:
+    assert ray_cluster
+    rng = np.random.default_rng(0)
+    pixels = {
+        f"{'ab'[n % 2]}/{n}.png": rng.integers(0, 256, (16, 40, 3), np.uint8) for n in range(5)
+    }
+    for name, image in pixels.items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(image))
+    encoder = ENCODER.model_copy(update={"resize": "crop-bicubic"})
+    archive = ArchiveConfig(uri=str(tmp_path / "images"), tiles_per_shard=2)
+
+    def extract(*names: str) -> ImageFeatures:
+        wanted = frozenset(names) or None
+        made = FeatureRequest(archive, encoder, str(tmp_path / "features"), names=wanted)
+        return extract_features(made, QUIET)
+
+    whole, some = extract(), extract("0", "1", "4", "elsewhere")
+    assert whole.ids.tolist() == sorted(pixels)
+    assert some.ids.tolist() == ["a/0.png", "a/4.png", "b/1.png"]
+    assert (whole.num_unnamed, some.num_unnamed) == (0, 2)
+    assert some.columns["label"].tolist() == ["a", "a", "b"]
+    rows = [whole.ids.tolist().index(tile) for tile in some.ids]
+    assert some.features.tobytes() == whole.features[rows].tobytes()
+    assert extract("4", "1", "0", "elsewhere").fingerprint == some.fingerprint
+    assert whole.fingerprint != some.fingerprint
+    # 16 x 40 pixels: the middle square is columns 12 to 27, bit by bit.
+    middle = np.stack([pixels[tile][:, 12:28] for tile in some.ids.tolist()])
+    backbone = build_backbone(encoder)
+    expected = embed_tiles(backbone, middle, batch_size=128, mean=encoder.mean, std=encoder.std)
+    np.testing.assert_allclose(some.features, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match="none of 1 is, for example 'elsewhere'"):
+        extract("elsewhere")
 
 
 @pytest.mark.ray

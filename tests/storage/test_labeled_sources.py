@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 
 from balancer.errors import DataError
+from balancer.imbalance.labels import label_table
 from balancer.storage.filesystem import Store
 from balancer.storage.labeled_sources import (
     LabelRows,
@@ -16,8 +16,8 @@ from balancer.storage.labeled_sources import (
     image_stem,
     parse_planet,
     parse_scenes,
-    read_label_table,
     read_text,
+    rows_of_table,
 )
 from balancer.storage.published_labels import (
     PLANET_COUNTS,
@@ -98,23 +98,20 @@ def test_the_published_ade20k_numbers() -> None:
     assert ade20k_differences(rows.take(range(8808))) == ["images: 8809 -> 8808"]
 
 
-def test_tables_of_csv_and_parquet(tmp_path: Path) -> None:
-    csv = tmp_path / "labels.csv"
-    csv.write_text("image,label,place\na.jpg,sea;land,north\nx/b.png,sea,\n")
-    parquet = tmp_path / "labels.parquet"
-    pq.write_table(
-        pa.table({"image": ["a", "b"], "label": [["land", "sea"], ["sea"]], "place": ["n", None]}),
-        parquet,
+def test_tables_by_image_name() -> None:
+    columns = {"place": np.array(["n", None], dtype=object), "lat": np.array([1.5, 2.0])}
+    rows = rows_of_table(
+        label_table(["a.jpg", "x/b.png"], [["sea", "land"], ["sea"]], columns=columns), "t"
     )
-    for uri, separator in ((csv, ";"), (parquet, None)):
-        rows = read_label_table(
-            Store(), str(uri), id_column="image", label_column="label", separator=separator
-        )
-        assert rows.names == ("a", "b")
-        assert rows.labels == (("land", "sea"), ("sea",))
-        assert rows.columns["place"][1] == ""
-    with pytest.raises(DataError, match="must have the column 'tags'"):
-        read_label_table(Store(), str(csv), id_column="image", label_column="tags", separator=None)
+    assert rows.names == ("a", "b")
+    assert rows.labels == (("land", "sea"), ("sea",))
+    assert rows.columns == {"place": ("n", ""), "lat": ("1.5", "2.0")}
+    for ids, labels, message in (
+        (["a.jpg", "x/a.png"], [["sea"], ["sea"]], "must name each image once; 'a' is named 2"),
+        (["a", "b"], [["sea"], []], "must have a label for every image; 'b' has none"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rows_of_table(label_table(ids, labels), "t.csv")
 
 
 def test_a_missing_file_says_what_to_put_there(tmp_path: Path) -> None:

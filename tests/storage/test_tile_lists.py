@@ -23,6 +23,12 @@ def test_every_format_in_the_order_of_the_file(root: str, store: Store) -> None:
         assert read_tile_ids(store, f"{root}/{name}").tolist() == wanted
 
 
+@pytest.mark.parametrize("name", ["none.txt", "none.csv"])
+def test_an_empty_file_names_no_tile(tmp_path: Path, store: Store, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert read_tile_ids(store, str(tmp_path / name)).tolist() == []
+
+
 def test_whole_numbers_are_ids(tmp_path: Path, store: Store) -> None:
     write_table(store, str(tmp_path / "n.pq"), pa.table({"tile_id": [7, 12]}))
     assert read_tile_ids(store, str(tmp_path / "n.pq")).tolist() == ["7", "12"]

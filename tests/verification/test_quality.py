@@ -109,6 +109,9 @@ def test_what_cannot_be_reached_is_not_passed(tmp_path: Path, named: str) -> Non
         )  # fmt: skip
     assert verify(path).verified
     report = verify(path, tmp_path / named)
+    assert not report.verified
+    assert report.lacks_quality
+    assert report.named(Status.FAILED) == []
     found = outcomes(report)
     for name in ("quality", "distances", "pick order", "outliers"):
         assert found[name][0] is Status.SKIPPED
@@ -161,3 +164,20 @@ def test_picks_over_all_rows_come_last(tmp_path: Path) -> None:
         Status.FAILED,
         "picks by farthest-point over all rows must come last",
     )
+
+
+def test_doubled_distances_without_the_column_are_not_verified(tmp_path: Path) -> None:
+    path = made(tmp_path, strategy="farthest-point", quality_column="q")
+    table = read_table(Store(), str(tmp_path / "embeddings.parquet"))
+    write_table(Store(), str(tmp_path / "bare.parquet"), table.select(["tile_id", "embedding"]))
+
+    def double(table: pa.Table) -> pa.Table:
+        values = [None if d is None else 2 * d for d in table["distance"].to_pylist()]
+        place = table.column_names.index("distance")
+        return table.set_column(place, table.schema.field(place), pa.array(values, pa.float32()))
+
+    rewrite(path, change_table=double)
+    report = verify(path, tmp_path / "bare.parquet")
+    assert report.recomputed
+    assert not report.verified
+    assert outcomes(verify(path))["distances"][0] is Status.FAILED
