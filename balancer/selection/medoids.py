@@ -1,8 +1,9 @@
-"""Medoid refinement: each pick becomes the row nearest the mean of its Voronoi cell.
+"""The row nearest the mean of each pick's Voronoi cell: its medoid.
 
-Local: `cell_sums`, then `cell_nearest`. Merge: `merge_sums`, `merge_nearest`. Sums are exact
-integers (as in `balancer.clustering.kmeans`), so the means are the same bits however the rows are
-split. A pick always belongs to its own cell, so that every cell has a row and no row two cells.
+Local: `local_cells` adds up one part's rows per cell in integers, and `local_medoids` finds the
+part's best row of every cell. Merge: sums of integers, and the least by (distance, id). So the
+result is the same bits however the rows are split. A pick always belongs to its own cell, so that
+every cell has a row and no row two cells.
 """
 
 from __future__ import annotations
@@ -11,101 +12,131 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from balancer.clustering.assignment import assign
-from balancer.clustering.lloyd import make_scale
+from balancer.clustering.lloyd import Scale, make_scale
 from balancer.distances import paired_distances
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.types import FloatArray, IdArray, IntArray, ShardRows
 
 
 @dataclass(frozen=True, slots=True)
 class CellSums:
-    """(n, D) int64 scaled coordinate sums and (n,) int64 rows of each Voronoi cell."""
+    """What one shard adds to the cells it touches.
 
-    sums: IntArray
+    Attributes:
+        cells: (C,) int64 cell numbers, ascending.
+        counts: (C,) int64 rows.
+        sums: (C, D) int64 scaled coordinate sums.
+    """
+
+    cells: IntArray
     counts: IntArray
+    sums: IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
-    """The row nearest the mean of each cell: (n,) ids, and (n,) squared distances.
+class CellMedoids:
+    """The best row of each cell that a shard touches.
 
-    A cell without rows here has the id "" and the distance infinity.
+    Attributes:
+        cells: (C,) int64 cell numbers, ascending.
+        squared: (C,) float32 canonical squared distance of that row to the cell's mean.
+        ids: (C,) its id.
     """
 
-    ids: IdArray
+    cells: IntArray
     squared: FloatArray
+    ids: IdArray
 
 
-def mean_exponent(num_rows: int, dim: int, largest: float) -> int:
-    """Return the power of two by which coordinates of one cluster become integers.
+def cell_labels(rows: ShardRows, pick_ids: IdArray, picks: FloatArray) -> IntArray:
+    """Return the (N,) cell of each row: its nearest pick; a pick is always in its own.
 
-    >>> mean_exponent(4, 2, 1.0)
-    59
+    Args:
+        rows: of one shard.
+        pick_ids: (n,) ids of the picks.
+        picks: (n, D) their vectors.
+
+    Without the exception the later of two identical picks would have an empty cell.
+
+    >>> rows = ShardRows(np.array(["a", "b", "c"]), np.zeros((3, 1), np.float32))
+    >>> cell_labels(rows, np.array(["a", "c"]), np.zeros((2, 1), np.float32))
+    array([0, 0, 1])
     """
-    return make_scale(num_rows, dim, largest).coordinate_exponent
+    labels = assign(rows.points, picks, device=rows.device)[0]
+    order = np.argsort(pick_ids, kind="stable")
+    places = np.minimum(np.searchsorted(pick_ids, rows.ids, sorter=order), len(order) - 1)
+    found = order[places]
+    own = pick_ids[found] == rows.ids
+    labels[own] = found[own]
+    return labels
 
 
-def cell_sums(
-    points: FloatArray,
-    ids: IdArray,
-    picks: FloatArray,
-    pick_ids: IdArray,
-    exponent: int,
-    *,
-    device: str = "cpu",
-) -> tuple[CellSums, IntArray]:
-    """Add up one part's rows by Voronoi cell; return the sums and (N,) cell of each row.
+def local_cells(rows: ShardRows, pick_ids: IdArray, picks: FloatArray, scale: Scale) -> CellSums:
+    """Add up one shard's rows per cell (local).
 
-    Cost: one assignment to n picks; 8 D bytes per row.
+    Args:
+        rows: of one shard.
+        pick_ids: (n,) ids of the picks.
+        picks: (n, D) their vectors.
+        scale: of the whole pool.
+
+    Cost: one assignment; 8 bytes per coordinate of the shard. The result is never larger than that.
     """
-    cells = voronoi_cells(points, ids, picks, pick_ids, device=device)
-    integers = np.rint(np.ldexp(points.astype(np.float64), exponent)).astype(np.int64)
-    members = sparse.csr_array(
-        (np.ones(len(points), np.int64), (cells, np.arange(len(points)))),
-        shape=(len(picks), len(points)),
-    )
-    counts = np.bincount(cells, minlength=len(picks)).astype(np.int64)
-    return CellSums(np.asarray(members @ integers), counts), cells
-
-
-def merge_sums(parts: Sequence[CellSums]) -> CellSums:
-    """Add up the sums of several parts."""
+    labels = cell_labels(rows, pick_ids, picks)
+    order = np.argsort(labels, kind="stable")
+    cells, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    scaled = np.rint(np.ldexp(rows.points[order].astype(np.float64), scale.coordinate_exponent))
     return CellSums(
-        np.sum([part.sums for part in parts], axis=0, dtype=np.int64),
-        np.sum([part.counts for part in parts], axis=0, dtype=np.int64),
+        cells, counts.astype(np.int64), np.add.reduceat(scaled.astype(np.int64), starts, axis=0)
     )
 
 
-def cell_means(total: CellSums, exponent: int) -> FloatArray:
+def merge_cells(parts: Sequence[CellSums], num_picks: int) -> CellSums:
+    """Add up the cells of several shards (merge); every cell is in the result."""
+    dim = parts[0].sums.shape[1]
+    counts = np.zeros(num_picks, np.int64)
+    sums = np.zeros((num_picks, dim), np.int64)
+    for part in parts:
+        counts[part.cells] += part.counts
+        sums[part.cells] += part.sums
+    return CellSums(np.arange(num_picks), counts, sums)
+
+
+def cell_means(total: CellSums, scale: Scale) -> FloatArray:
     """Return the (n, D) float32 means of the cells (finalize)."""
     means = total.sums.astype(np.float64) / total.counts[:, None]
-    return np.ldexp(means, -exponent).astype(np.float32)
+    return np.ldexp(means, -scale.coordinate_exponent).astype(np.float32)
 
 
-def cell_nearest(points: FloatArray, ids: IdArray, cells: IntArray, means: FloatArray) -> Nearest:
-    """Find one part's row nearest each mean among the rows of its cell, ties to the lowest id."""
-    squared = paired_distances(points, means, cells)
-    found = Nearest(
-        np.full(len(means), "", dtype=ids.dtype if len(ids) else np.str_),
-        np.full(len(means), np.inf, np.float32),
+def local_medoids(
+    rows: ShardRows, pick_ids: IdArray, picks: FloatArray, means: FloatArray
+) -> CellMedoids:
+    """Find one shard's row nearest the mean of each cell, by (canonical distance, id) (local).
+
+    Args:
+        rows: of one shard.
+        pick_ids: (n,) ids of the picks.
+        picks: (n, D) their vectors.
+        means: (n, D) float32 means of the cells.
+
+    Cost: one assignment.
+
+    >>> rows = ShardRows(np.array(["a", "b", "c"]), np.array([[0.0], [1.0], [2.0]], np.float32))
+    >>> local_medoids(rows, np.array(["a"]), rows.points[:1], np.ones((1, 1), np.float32)).ids
+    array(['b'], dtype='<U1')
+    """
+    labels = cell_labels(rows, pick_ids, picks)
+    return _least(labels, paired_distances(rows.points, means, labels), rows.ids)
+
+
+def merge_medoids(parts: Sequence[CellMedoids]) -> CellMedoids:
+    """Return the best row of each cell over several shards (merge); associative."""
+    return _least(
+        np.concatenate([part.cells for part in parts]),
+        np.concatenate([part.squared for part in parts]),
+        np.concatenate([part.ids for part in parts]),
     )
-    order = np.lexsort((ids, squared, cells))
-    first = order[np.unique(cells[order], return_index=True)[1]]
-    found.ids[cells[first]] = ids[first]
-    found.squared[cells[first]] = squared[first]
-    return found
-
-
-def merge_nearest(parts: Sequence[Nearest]) -> Nearest:
-    """Keep the nearest row of each cell over several parts, ties to the lowest id."""
-    ids = np.stack([part.ids for part in parts])
-    squared = np.stack([part.squared for part in parts])
-    # An empty id would win ties, but stands at infinity, where no row is.
-    best = np.lexsort((ids, squared), axis=0)[0]
-    cells = np.arange(ids.shape[1])
-    return Nearest(ids[best, cells], squared[best, cells])
 
 
 def medoids(points: FloatArray, ids: IdArray, picks: IntArray) -> tuple[IntArray, FloatArray]:
@@ -120,43 +151,23 @@ def medoids(points: FloatArray, ids: IdArray, picks: IntArray) -> tuple[IntArray
         (n,) int64 row numbers, no two alike, in the order of the picks, and the (n,) float32
         squared distance of each to its cell's mean.
 
-    Cost: one assignment of N rows to n picks; 8 D bytes per row.
+    Cost: two assignments of N rows to n picks; 8 D bytes per row.
 
     >>> line = np.array([[0.0], [1.0], [1.2], [9.0]], np.float32)
     >>> medoids(line, np.array(["a", "b", "c", "d"]), np.array([0, 3]))[0]
     array([1, 3])
     """
-    exponent = mean_exponent(len(points), points.shape[1], float(np.abs(points).max()))
-    chosen = np.ascontiguousarray(points[picks])
-    total, cells = cell_sums(points, ids, chosen, ids[picks], exponent)
-    found = cell_nearest(points, ids, cells, cell_means(total, exponent))
+    rows = ShardRows(ids, points)
+    chosen, names = np.ascontiguousarray(points[picks]), ids[picks]
+    scale = make_scale(len(points), points.shape[1], float(np.abs(points).max()))
+    total = merge_cells([local_cells(rows, names, chosen, scale)], len(picks))
+    found = local_medoids(rows, names, chosen, cell_means(total, scale))
     order = np.argsort(ids, kind="stable")
     return order[np.searchsorted(ids, found.ids, sorter=order)], found.squared
 
 
-def voronoi_cells(
-    points: FloatArray,
-    ids: IdArray,
-    picks: FloatArray,
-    pick_ids: IdArray,
-    *,
-    device: str = "cpu",
-) -> IntArray:
-    """Return the (N,) number of each row's nearest pick; a pick's own where it is one itself.
-
-    Args:
-        points: (N, D) float32.
-        ids: (N,) their ids.
-        picks: (n, D) float32.
-        pick_ids: (n,) their ids.
-        device: where rows are assigned; the result does not depend on it.
-
-    >>> twins = np.ones((2, 1), np.float32)
-    >>> voronoi_cells(twins, np.array(["a", "b"]), twins, np.array(["a", "b"]))
-    array([0, 1])
-    """
-    cells, _ = assign(points, picks, device=device)
-    order = np.argsort(pick_ids, kind="stable")
-    places = np.minimum(np.searchsorted(pick_ids, ids, sorter=order), len(pick_ids) - 1)
-    mine = order[places]
-    return np.where(pick_ids[mine] == ids, mine, cells)
+def _least(cells: IntArray, squared: FloatArray, ids: IdArray) -> CellMedoids:
+    order = np.lexsort((ids, squared, cells))
+    numbers, first = np.unique(cells[order], return_index=True)
+    rows = order[first]
+    return CellMedoids(numbers, squared[rows], ids[rows])

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import ray
 
+from balancer.clustering.lloyd import make_scale
 from balancer.selection.exchange import Offer, Picks, exchange, room_for
-from balancer.selection.medoids import cell_means, mean_exponent, merge_nearest, merge_sums
+from balancer.selection.medoids import cell_means, merge_cells, merge_medoids
 from balancer.selection.stratum_picks import (
     PickPlan,
     StratumPicks,
@@ -146,11 +147,11 @@ class WorkerPicks:
         here = (self._shared, self._key, stratum)
         largest = max(self._ask("stratum_extent", *here))
         dim = picks.vectors.shape[1]
-        exponent = mean_exponent(int(self._plan.strata.sizes[stratum]), dim, largest)
+        scale = make_scale(int(self._plan.strata.sizes[stratum]), dim, largest)
         chosen = ray.put((picks.ids, picks.vectors))
-        sums = self._ask("cell_sums", *here, chosen, exponent)
-        means = cell_means(merge_sums(sums), exponent)
-        found = merge_nearest(self._ask("cell_nearest", *here, chosen, ray.put(means)))
+        sums = self._ask("cell_sums", *here, chosen, scale)
+        means = cell_means(merge_cells(sums, len(picks.ids)), scale)
+        found = merge_medoids(self._ask("cell_nearest", *here, chosen, ray.put(means)))
         return found.ids, np.sqrt(found.squared)
 
 

@@ -8,9 +8,10 @@ import numba
 import numpy as np
 
 from balancer.clustering.assignment import assign
+from balancer.clustering.lloyd import Scale
 from balancer.seeding import hash_ids
 from balancer.selection.farthest_point import seeded_first
-from balancer.selection.medoids import CellSums, Nearest, cell_nearest, cell_sums, voronoi_cells
+from balancer.selection.medoids import CellMedoids, CellSums, local_cells, local_medoids
 from balancer.selection.quality import scaled_quality
 from balancer.selection.strata import label_rows
 from balancer.selection.stratum_picks import (
@@ -134,11 +135,11 @@ class StratumSteps(PoolRows):
         key: str,
         stratum: int,
         picks: tuple[IdArray, FloatArray],
-        exponent: int,
+        scale: Scale,
     ) -> CellSums:
         """Add up a stratum's rows here by the Voronoi cells of its picks."""
         ids, points = self._stratum(plan, key, stratum)
-        return cell_sums(points, ids, picks[1], picks[0], exponent, device=self._device)[0]
+        return local_cells(ShardRows(ids, points, device=self._device), *picks, scale)
 
     def cell_nearest(
         self,
@@ -147,11 +148,10 @@ class StratumSteps(PoolRows):
         stratum: int,
         picks: tuple[IdArray, FloatArray],
         means: FloatArray,
-    ) -> Nearest:
+    ) -> CellMedoids:
         """Return a stratum's rows here that are nearest to the means of the Voronoi cells."""
         ids, points = self._stratum(plan, key, stratum)
-        cells = voronoi_cells(points, ids, picks[1], picks[0], device=self._device)
-        return cell_nearest(points, ids, cells, means)
+        return local_medoids(ShardRows(ids, points, device=self._device), *picks, means)
 
     def _stratum_labels(self, plan: PickPlan, key: str) -> IntArray:
         """Return the stratum of each row, kept until another plan's are asked for."""

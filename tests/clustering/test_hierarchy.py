@@ -64,6 +64,22 @@ def test_levels_and_resamplings_are_chosen_and_said() -> None:
     assert "levels of 32, 8, 2 clusters" in lines[-1]
 
 
+def test_resampling_that_takes_whole_clusters_is_said() -> None:
+    points, lines = imbalanced(), list[str]()
+    for resample_rows, levels in ((4, "2 (4.0)"), (100, "1 (")):
+        config = ClusteringConfig(levels=(40, 10), resamplings=1, resample_rows=resample_rows)
+        rows = ArrayRows(points, row_ids(len(points)))
+        fit_hierarchy(rows, 40, config=config, seed=0, say=lines.append)
+        [line] = [line for line in lines if "hardly flattens" in line]
+        assert f"clustering.resample_rows ({resample_rows}) reaches" in line
+        assert f"clusters of level {levels}" in line
+        lines.clear()
+    for fields in ({"resamplings": 1, "resample_rows": 3}, {"resamplings": 0}):
+        config = ClusteringConfig.model_validate({"levels": (40, 10), **fields})
+        fit_hierarchy(rows, 40, config=config, seed=0, say=lines.append)
+    assert not any("hardly flattens" in line for line in lines)
+
+
 def test_plans_meet_the_target_or_say_what_they_reach() -> None:
     for dimension in (1.0, 8.0, 30.0):
         plan = plan_resamplings((400, 100, 25), dimension, 0.3)

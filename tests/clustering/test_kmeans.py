@@ -257,6 +257,12 @@ def test_the_log_says_what_k_means() -> None:
     assert "fewer than 10 rows per cluster" in line
     lines: list[str] = []
     fit(ArrayRows(blobs(9), row_ids(400)), 4, config=ClusteringConfig(), seed=0, say=lines.append)
-    assert "4 seeds by k-means++ from 64 of 400 rows" in lines[0]
+    assert lines[0] == (
+        "k-means: 4 seeds by k-means++ from 64 of 400 rows; the iterations that follow see every "
+        "row"
+    )
+    more = ArrayRows(blobs(9, 1000), row_ids(1000))
+    fit(more, 4, config=ClusteringConfig(), seed=0, say=lines.append)
+    assert any("of 1000 rows, then 3 iterations on 256 of them; the" in line for line in lines)
     assert lines[-1].startswith("k-means: inertia")
     assert "skew" in lines[-1]

@@ -8,25 +8,24 @@ import numba
 import numpy as np
 import pytest
 
+from balancer.clustering.lloyd import make_scale
 from balancer.config import Within
 from balancer.selection import stratum_picks
 from balancer.selection.batched_picks import pick_batch
 from balancer.selection.farthest_point import row_ids
 from balancer.selection.medoids import (
     cell_means,
-    cell_nearest,
-    cell_sums,
-    mean_exponent,
+    local_cells,
+    local_medoids,
     medoids,
-    merge_nearest,
-    merge_sums,
-    voronoi_cells,
+    merge_cells,
+    merge_medoids,
 )
 from balancer.selection.per_cluster import interleave
 from balancer.selection.plain_scan import plain_scan
 from balancer.selection.strata import cluster_strata
 from balancer.selection.stratum_picks import PickPlan, candidates, merge_candidates, pick_strata
-from balancer.types import FloatArray, IdArray, IntArray
+from balancer.types import FloatArray, IdArray, IntArray, ShardRows
 from tests.oracles.one_cluster import cluster_seed, pick_in_cluster
 
 RULES: tuple[Within, ...] = ("random", "nearest", "farthest-point", "medoid")
@@ -188,21 +187,16 @@ class TestMedoids:
         points, ids, _, _ = made()
         picks = np.arange(0, len(ids), 37)
         rows, squared = medoids(points, ids, picks)
-        exponent = mean_exponent(len(ids), 5, float(np.abs(points).max()))
+        scale = make_scale(len(ids), 5, float(np.abs(points).max()))
         chosen, names = np.ascontiguousarray(points[picks]), ids[picks]
         for parts in (2, 7):
             split = np.array_split(np.random.default_rng(parts).permutation(len(ids)), parts)
-            sums = merge_sums(
-                [cell_sums(points[r], ids[r], chosen, names, exponent)[0] for r in split]
-            )
-            means = cell_means(sums, exponent)
-            found = merge_nearest(
-                [
-                    cell_nearest(
-                        points[r], ids[r], voronoi_cells(points[r], ids[r], chosen, names), means
-                    )
-                    for r in split
-                ]
+            split_rows = [ShardRows(ids[r], points[r]) for r in split]
+            split_rows.append(ShardRows(ids[:0], points[:0]))  # a worker without rows
+            sums = [local_cells(part, names, chosen, scale) for part in split_rows]
+            means = cell_means(merge_cells(sums, len(picks)), scale)
+            found = merge_medoids(
+                [local_medoids(part, names, chosen, means) for part in split_rows]
             )
             assert found.ids.tolist() == ids[rows].tolist()
             assert found.squared.tobytes() == squared.tobytes()

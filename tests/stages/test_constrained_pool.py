@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 
@@ -25,8 +24,8 @@ from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_messages import Behind
 from balancer.stages.pool_worker import PoolWorker
 from balancer.storage.filesystem import Store
-from balancer.storage.tables import write_table
 from balancer.types import EmbeddingShard, ShardRef
+from tests.stages.shards import catalog_of
 from tests.stages.test_pool import (
     BUDGET,
     BY_SHARD,
@@ -44,12 +43,8 @@ EXCLUDE = np.concatenate([IDS[5:300:7], ["of another archive"]])
 QUALITY = np.random.default_rng(4).uniform(0.3, 2, len(IDS))
 
 
-def catalog_of(folder: Path, shards: Sequence[EmbeddingShard]) -> dict[str, ShardRef]:
-    """Write the catalog of the shards, with the column `q`."""
-    table = pa.table({"tile_id": IDS.tolist(), "q": QUALITY})
-    file = write_table(Store(), str(folder / "catalog.parquet"), table)
-    uri = str(folder / "catalog.parquet")
-    return {s.shard_id: ShardRef(s.shard_id, "", uri, "", file.sha256, len(IDS), 0) for s in shards}
+def cataloged(folder: Path, shards: Sequence[EmbeddingShard]) -> dict[str, ShardRef]:
+    return catalog_of(folder, IDS, shards, {"q": QUALITY})
 
 
 def configured(strategy: Strategy) -> SelectionConfig:
@@ -71,7 +66,7 @@ def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool
             Store(),
             list(shards[number::num_workers]),
             normalize=True,
-            metadata=Metadata(tuple(catalog_of(folder, shards).values()), ("q",)),
+            metadata=Metadata(tuple(cataloged(folder, shards).values()), ("q",)),
             exclude=EXCLUDE,
         )
         for number in range(num_workers)
@@ -129,7 +124,7 @@ def test_a_worker_killed_between_picks_changes_nothing(
         shards,
         normalize=True,
         num_workers=2,
-        metadata=Metadata(tuple(catalog_of(tmp_path, shards).values()), ("q",)),
+        metadata=Metadata(tuple(cataloged(tmp_path, shards).values()), ("q",)),
         exclude=EXCLUDE,
     ) as pool:
         rows, settings = settings_of(config, pool)

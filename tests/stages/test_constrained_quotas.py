@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 import ray
 
@@ -26,8 +25,8 @@ from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.weights import write_shard_weights
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
-from balancer.storage.tables import write_table
-from balancer.types import Selection, ShardRef
+from balancer.types import Selection
+from tests.stages.shards import catalog_of
 from tests.stages.test_constrained_pool import EXCLUDE, INCLUDE, QUALITY
 from tests.stages.test_pool import (
     BUDGET,
@@ -45,10 +44,7 @@ from tests.stages.test_stratum_picks import AXES, CASES, COLUMNS
 @contextmanager
 def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool]:
     shards = write_shards(folder, num_shards)
-    columns = {name: values.tolist() for name, values in COLUMNS.items()}
-    uri = str(folder / "catalog.parquet")
-    table = pa.table({"tile_id": IDS.tolist(), "q": QUALITY} | columns)
-    file = write_table(Store(), uri, table)
+    catalog = catalog_of(folder, IDS, shards, {"q": QUALITY, **COLUMNS})
     actor: Any = ray.remote(PoolWorker).options(num_cpus=0)
     workers = [
         actor.remote(
@@ -56,7 +52,7 @@ def pool_of(folder: Path, num_shards: int, num_workers: int) -> Iterator[RayPool
             list(shards[number::num_workers]),
             normalize=True,
             metadata=Metadata(
-                tuple(ShardRef(s.shard_id, "", uri, "", file.sha256, len(IDS), 0) for s in shards),
+                tuple(catalog.values()),
                 ("biome", "season", "q"),
             ),
             exclude=EXCLUDE,

@@ -20,7 +20,6 @@ from balancer.selection.arrays import prepare
 from balancer.selection.near_duplicates import deduplicate
 from balancer.selection.near_order import order_seed
 from balancer.stages.near_duplicate_search import Found, ShardSearch
-from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.manifests import read_manifest
 from balancer.storage.tables import read_table, write_table
@@ -28,6 +27,7 @@ from balancer.types import DoubleArray, EmbeddingShard, ShardRef
 from balancer.verification import verify_manifest
 from tests.data.tiny_runs import finish, frozen, frozen_tree
 from tests.selection.near_data import near_rows
+from tests.stages.shards import cut_into_shards
 
 POINTS, IDS = near_rows(300, spread=0.4)
 UNIT, _ = prepare(POINTS, IDS, normalize=True)
@@ -35,19 +35,7 @@ SEED = 5
 
 
 def cut(folder: Path, count: int) -> list[EmbeddingShard]:
-    """Write the rows as shards of unequal sizes."""
-    cuts = np.sort(np.random.default_rng(count).choice(len(IDS), count - 1, replace=False))
-    return [
-        write_embeddings(
-            Store(),
-            str(folder / f"{number}.parquet"),
-            shard_id=f"shard{number}",
-            tile_ids=IDS[rows],
-            embeddings=POINTS[rows],
-            encoder_fingerprint="encoder",
-        )
-        for number, rows in enumerate(np.split(np.arange(len(IDS)), cuts))
-    ]
+    return cut_into_shards(folder, IDS, POINTS, count)
 
 
 def search(

@@ -30,7 +30,6 @@ from balancer.stages.pool import RayPool, open_pool
 from balancer.stages.pool_messages import Behind
 from balancer.stages.pool_worker import PoolWorker
 from balancer.stages.stratum_picks import deal_clusters
-from balancer.storage.embedding_shards import write_embeddings
 from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger
 from balancer.storage.tables import read_table, write_table
@@ -43,6 +42,7 @@ from balancer.types import (
     ShardRef,
     ShardRows,
 )
+from tests.stages.shards import cut_into_shards
 
 SEED, BUDGET = 3, 40
 KMEANS = ClusteringConfig(num_clusters=8)
@@ -72,19 +72,7 @@ POINTS, IDS = make_rows()
 
 
 def write_shards(folder: Path, count: int) -> list[EmbeddingShard]:
-    """Cut the rows into shards of unequal sizes."""
-    cuts = np.sort(np.random.default_rng(count).choice(len(IDS), count - 1, replace=False))
-    return [
-        write_embeddings(
-            Store(),
-            str(folder / f"{number}.parquet"),
-            shard_id=f"shard{number}",
-            tile_ids=IDS[rows],
-            embeddings=POINTS[rows],
-            encoder_fingerprint="encoder",
-        )
-        for number, rows in enumerate(np.split(np.arange(len(IDS)), cuts))
-    ]
+    return cut_into_shards(folder, IDS, POINTS, count)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from balancer.clustering import assignment
+from balancer.clustering.lloyd import make_scale
 from balancer.clustering.members import local_members
 from balancer.clustering.parallel_seeding import local_candidates
 from balancer.config import SelectionConfig, Strategy
@@ -19,7 +20,7 @@ from balancer.seeding import derive_seed
 from balancer.selection.arrays import prepare
 from balancer.selection.exchange import Picks
 from balancer.selection.farthest_point import farthest_point
-from balancer.selection.medoid_refinement import cell_labels
+from balancer.selection.medoids import cell_labels
 from balancer.selection.outliers import local_outliers
 from balancer.selection.settings import Settings
 from balancer.selection.shard_bounds import ON_CPU, EngineChoice
@@ -183,7 +184,7 @@ def test_every_assignment_runs_on_the_device(
         joined = worker.map_shards(local_candidates, (centroids, 1e-3, 0))
         far = worker.map_shards(local_outliers, (ids, centroids, 5, None))
         cells = worker.map_shards(cell_labels, (ids, centroids))
-        sums = worker.cell_sums(plan, "key", 0, (ids, centroids), 20)
+        sums = worker.cell_sums(plan, "key", 0, (ids, centroids), make_scale(300, 6, 1.0))
         found.append(
             [
                 worker._stratum_labels(plan, "key").tolist(),
