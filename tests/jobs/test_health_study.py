@@ -43,7 +43,7 @@ def runs(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> list[str
                 tiles,
                 root / f"pool-{pool}",
                 archive={"uri": str(tiles), "label_column": "label", "long_tail": tail},
-                selection={"budget": 6},
+                selection={"budget": 6, "strategy": "per-cluster"},
                 measures={"compare": ["random", "farthest-point"], "compare_repeats": 2},
             )
         )
