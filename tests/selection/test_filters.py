@@ -33,7 +33,8 @@ def rows_of_kind(
     if kind == "grid":
         rows = rng.integers(0, 3, (count, dim)).astype(np.float64)
     elif kind == "near-duplicates":
-        rows = rows[rng.integers(0, min(4, count), count)] + 1e-4 * rng.standard_normal((count, dim))
+        near = rows[rng.integers(0, min(4, count), count)]
+        rows = near + 1e-4 * rng.standard_normal((count, dim))
     elif kind == "repeated":
         rows = rows[rng.integers(0, max(1, count // 3), count)]
     return (rows * scale + offset).astype(np.float32)
