@@ -82,8 +82,9 @@ class ClusteringConfig(Section):
     """Clusters per level, finest first, for the strategy `hierarchical`; see `target_exponent`."""
     resamplings: Annotated[int, Field(ge=0)] | None = None
     """Times that each level is resampled and clustered anew."""
-    resample_rows: PositiveInt = 8
-    """Members that a cluster gives to a resampling."""
+    resample_rows: PositiveInt | None = None
+    """Members that a cluster gives to a resampling; when absent 8, or half the mean size of a
+    level's clusters where that is less."""
     resample_rule: Literal["nearest", "random"] = "random"
     """Which members: those nearest to the centroid, or any. The theory is of any members; the
     nearest ones lie so close together that clusters stay where they were."""

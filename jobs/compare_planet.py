@@ -9,30 +9,7 @@ again it computes what is missing.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from balancer.cli import exit_with_codes, stoppable
-from balancer.cli_labels import Overrides, compare_labeled, named_values
-
-CONFIG = Path(__file__).parents[1] / "configs" / "compare-planet.yaml"
-
-
-@stoppable()
-def main(
-    images: Annotated[str, typer.Option(help="Folder, tar or S3 prefix of JPEGs or 4-band TIFFs.")],
-    labels: Annotated[str, typer.Option(help="train_v2.csv.")],
-    out: Annotated[str, typer.Option(help="Folder for results: a path or s3:// URI.")],
-    config: Annotated[Path, typer.Option(help="YAML file.")] = CONFIG,
-    overrides: Overrides = None,
-    ray_address: Annotated[str | None, typer.Option(help="local, auto, ray://host:port.")] = None,
-) -> None:
-    """Compare on the images and labels that are named, beside what the file says."""
-    places = {"dataset.images": images, "dataset.labels": labels}
-    compare_labeled(config, overrides or [], named_values(out, ray_address) | places)
-
+from jobs.compare_places import run_job
 
 if __name__ == "__main__":
-    exit_with_codes(lambda: typer.run(main))
+    run_job("compare-planet.yaml")

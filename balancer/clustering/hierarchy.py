@@ -35,6 +35,9 @@ LEAST_TOP = 2
 MAX_LEVELS = 3
 MAX_RESAMPLINGS = 10
 """A resampling costs a pass over the rows; the paper uses 10 at most."""
+MOST_MEMBERS = 8
+"""Members that a cluster gives to a resampling at most, where `resample_rows` is absent: they are
+clustered in one process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,20 @@ def fit_hierarchy(
     )
 
 
+def num_members(num_rows: int, num_clusters: int, config: ClusteringConfig) -> int:
+    """Return r_t: how many members each cluster of a level gives to a resampling.
+
+    Half the mean size at most, unless configured: of clusters that give all they have, nothing is
+    flattened.
+
+    >>> num_members(400, 100, ClusteringConfig()), num_members(9000, 100, ClusteringConfig())
+    (2, 8)
+    """
+    if config.resample_rows is not None:
+        return config.resample_rows
+    return max(1, min(MOST_MEMBERS, num_rows // (2 * num_clusters)))
+
+
 def describe_resampling(num_rows: int, plan: Plan, config: ClusteringConfig) -> str:
     """Return a warning for levels whose clusters are no larger than what they give; "" for none.
 
@@ -181,7 +198,7 @@ def describe_resampling(num_rows: int, plan: Plan, config: ClusteringConfig) -> 
     full = [
         f"{level} ({mean:.1f})"
         for level, mean in enumerate(means, start=1)
-        if mean <= config.resample_rows
+        if config.resample_rows is not None and mean <= config.resample_rows
     ]
     if not full:
         return ""
@@ -201,14 +218,15 @@ def fit_level(
         rows: I_t, the rows or the centroids of the level below.
         num_clusters: k_t.
         resamplings: m.
-        config: of k-means; `resample_rows` is r_t and `resample_rule` which members.
+        config: of k-means; `resample_rows` is r_t (see `num_members`), `resample_rule` which.
         seed: of this level.
     """
     flat = config.model_copy(update={"levels": None, "num_clusters": None})
     centroids = fit(rows, num_clusters, config=flat, seed=seed).centroids
     for turn in range(resamplings):
         turn_seed = derive_seed(seed, "resample", turn)
-        counts = np.full(len(centroids), config.resample_rows, dtype=np.int64)
+        members_each = num_members(rows.num_rows, len(centroids), config)
+        counts = np.full(len(centroids), members_each, dtype=np.int64)
         parts = rows.map_shards(local_members, centroids, counts, config.resample_rule, turn_seed)
         members = merge_members(parts, counts)
         chosen = ArrayRows(members.points, members.ids)

@@ -28,14 +28,12 @@ from balancer.selection.coresets import (
 from balancer.selection.exchange import ExchangeShard, Offer, Picks, nothing_to_offer
 from balancer.selection.quality import Quality, squared_weights
 from balancer.selection.uniform import lowest_hashes
-from balancer.stages.metadata_columns import Metadata
-from balancer.stages.pool_messages import Among, Behind, Compute
+from balancer.stages.pool_messages import Among, Behind
 from balancer.stages.stratum_steps import StratumSteps
-from balancer.storage.filesystem import Store
 from balancer.storage.ledger import Ledger, Record, new_attempt
 from balancer.storage.selections import assignment_table
 from balancer.storage.tables import write_table
-from balancer.types import EmbeddingShard, FloatArray, IdArray, ShardRows
+from balancer.types import FloatArray, IdArray, ShardRows
 
 T = TypeVar("T")
 
@@ -54,27 +52,9 @@ class PoolWorker(StratumSteps):
     Memory: the embeddings of the shards, plus 46 bytes per row during farthest-point selection.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        shards: Sequence[EmbeddingShard],
-        *,
-        normalize: bool,
-        metadata: Metadata | None = None,
-        exclude: IdArray | None = None,
-        compute: Compute | None = None,
-    ) -> None:
-        super().__init__(
-            store,
-            shards,
-            normalize=normalize,
-            metadata=metadata,
-            exclude=exclude,
-            compute=compute,
-        )
-        self._shard: ExchangeShard | None = None
-        self._applied = 0
-        self._nearest: list[FloatArray] = []
+    _shard: ExchangeShard | None = None
+    _applied = 0
+    _nearest: Sequence[FloatArray] = ()
 
     def extent(self) -> tuple[int, int, float]:
         """Return rows, dimension and greatest absolute coordinate."""
