@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from balancer.report.comparison_content import ComparisonContent, read_comparison
 from balancer.report.comparison_figures import draw_comparison
 from balancer.report.comparison_files import ComparisonFigure
 from balancer.report.comparison_groups import group_tables
+from balancer.report.templates import page_environment
 from balancer.storage.filesystem import Store
 
 PAGE, FIGURES = "report.html", "figures"
@@ -44,41 +41,36 @@ def write_comparison_report(store: Store, folder: str) -> str:
 
 def render_comparison(content: ComparisonContent, figures: Sequence[ComparisonFigure]) -> str:
     """Return the page as HTML: no scripts, no links to the network, every text escaped."""
-    environment = Environment(
-        loader=PackageLoader("balancer", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files("balancer.report").joinpath("page.css").read_text(encoding="utf-8")
     facts = content.facts
     names = list(dict.fromkeys(figure.section for figure in figures))
-    page = environment.get_template("comparison.html").render(
-        style=Markup(style),
-        title=content.dataset,
-        headline=headline(content),
-        notices=notices(content),
-        units=facts["units"],
-        gap_headings=GAP_HEADINGS,
-        gaps=_by_setting(facts["gaps"], _gap_row),
-        match_headings=MATCH_HEADINGS,
-        matches=_by_setting(facts["matches"], _match_row),
-        claim_headings=CLAIM_HEADINGS,
-        claims=_claims(content),
-        overall=_overall(content),
-        overall_headings=OVERALL_HEADINGS,
-        groups=group_tables(content),
-        sections=[
-            {
-                "name": name,
-                "slug": f"section-{number}",
-                "figures": [figure for figure in figures if figure.section == name],
-            }
-            for number, name in enumerate(names)
-        ],
-        provenance=_provenance(facts),
-        config_text=json.dumps(facts["config"], indent=1, sort_keys=True),
+    page = (
+        page_environment()
+        .get_template("comparison.html")
+        .render(
+            title=content.dataset,
+            headline=headline(content),
+            notices=notices(content),
+            units=facts["units"],
+            gap_headings=GAP_HEADINGS,
+            gaps=_by_setting(facts["gaps"], _gap_row),
+            match_headings=MATCH_HEADINGS,
+            matches=_by_setting(facts["matches"], _match_row),
+            claim_headings=CLAIM_HEADINGS,
+            claims=_claims(content),
+            overall=_overall(content),
+            overall_headings=OVERALL_HEADINGS,
+            groups=group_tables(content),
+            sections=[
+                {
+                    "name": name,
+                    "slug": f"section-{number}",
+                    "figures": [figure for figure in figures if figure.section == name],
+                }
+                for number, name in enumerate(names)
+            ],
+            provenance=_provenance(facts),
+            config_text=json.dumps(facts["config"], indent=1, sort_keys=True),
+        )
     )
     return str(page)
 

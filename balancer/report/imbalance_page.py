@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from balancer.imbalance.diagnosis import Diagnosis
 from balancer.report.imbalance_text import diagnosis_tables
 from balancer.report.style import ARCHIVE, INK, SELECTED, Canvas, Picture, safe_text, shorten
+from balancer.report.templates import page_environment
 
 MAX_CLASSES = 40
 """Classes drawn at most: the most frequent and the rarest halves of them."""
@@ -27,23 +24,18 @@ def render_imbalance_page(found: Diagnosis, source: str) -> str:
 
     Cost: about 1 s for the two pictures.
     """
-    environment = Environment(
-        loader=PackageLoader("balancer", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files("balancer.report").joinpath("page.css").read_text(encoding="utf-8")
     pictures = [class_counts(found)]
     if any(found.together[a][b] for a in range(len(found.classes)) for b in range(a)):
         pictures.append(label_pairs(found))
-    return environment.get_template("imbalance.html").render(
-        style=Markup(style),  # the package's own file
-        source=source,
-        sentence=_sentence(found),
-        tables=diagnosis_tables(found),
-        pictures=pictures,
+    return (
+        page_environment()
+        .get_template("imbalance.html")
+        .render(
+            source=source,
+            sentence=_sentence(found),
+            tables=diagnosis_tables(found),
+            pictures=pictures,
+        )
     )
 
 

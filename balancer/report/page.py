@@ -6,17 +6,14 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from balancer.report import figures, round_figures
 from balancer.report.certificate import budget_curve, explain, guarantee_facts
 from balancer.report.content import OutcomeColumn, ReportContent
 from balancer.report.headline import Verdict, column, headline, judge, key_figures
 from balancer.report.style import Picture
+from balancer.report.templates import page_environment
 from balancer.report.vocabulary import (
     MEASURES,
     MISSING,
@@ -56,25 +53,16 @@ def render_page(content: ReportContent) -> str:
 
     Cost: about 0.2 s per plot; the size is that of the thumbnails times 4/3 plus about 1 MB.
     """
-    # Package data: the template and style sheet lie beside this module.
-    environment = Environment(
-        loader=PackageLoader("balancer", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters.update(
         value=format_value,
         size=format_bytes,
         jpeg=_jpeg_uri,
         share=lambda part, whole: format_value(part / whole if whole else None, "percent"),
     )
-    style = resources.files("balancer.report").joinpath("page.css").read_text(encoding="utf-8")
     template = environment.get_template("page.html")
     return template.render(
         content=content,
-        style=Markup(style),  # the package's own file
         headline=headline(content),
         key_figures=key_figures(content),
         outcome=_outcome_rows(content),
