@@ -113,7 +113,7 @@ def _train_and_predict(
             )
             optimizer.zero_grad()
             # A sum over networks of mean losses: each network gets the gradient of its own mean.
-            (loss / rows.shape[1]).backward()  # type: ignore[no-untyped-call]
+            (loss / rows.shape[1]).backward()
             optimizer.step()
             step += 1
             if step == checkpoints[len(predictions)]:

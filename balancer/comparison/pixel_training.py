@@ -250,7 +250,7 @@ class _Run:
                 f"The loss must stay finite; got {loss.item()}. Lower lr or encoder_lr."
             )
         self._adam.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._adam.step()
 
 

@@ -135,7 +135,7 @@ def finetune_triplets(
             if not torch.isfinite(loss):
                 raise ValueError(f"The loss must stay finite; got {loss.item()}. Lower encoder_lr.")
             adam.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
             losses.append(float(loss.detach()))
     return tuned.eval(), TripletHistory(tuple(losses), tuple(counts), collapsed)

@@ -217,7 +217,7 @@ class _Epoch:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             loss: Tensor = self.model(torch.from_numpy(tiles).to(device), seed)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return loss.detach().float()
 

@@ -148,7 +148,7 @@ def _silent_descriptor(stream: TextIO) -> Iterator[None]:
 
 
 def _resources() -> dict[str, float]:
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    found: dict[str, float] = ray.cluster_resources()
     return found
 
 

@@ -153,7 +153,7 @@ def test_a_network_trains_like_torch_s_own_layers() -> None:
         for batch in torch.randperm(320, generator=generator).reshape(10, 32):
             loss = torch.nn.functional.cross_entropy(network(points[batch]), rings[batch])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     oracle = (network(points).argmax(dim=1) == rings).float().mean().item()
     ours = predict_networks(

@@ -66,7 +66,7 @@ def test_equals_autograd_and_torchs_adam(as_published: bool) -> None:
                 torch.from_numpy(plan.item_weights[places]),
                 torch.from_numpy(plan.class_weights),
                 as_published=as_published,
-            ).backward()  # type: ignore[no-untyped-call]
+            ).backward()
             adam.step()
         decay.step()
     found = train_head(data, plan, settings, 5)

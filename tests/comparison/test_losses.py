@@ -60,7 +60,7 @@ def test_direction_of_the_gradient(as_published: bool) -> None:
         free = weight.clone().requires_grad_()
         weighted_bce(
             inputs @ free.T, targets, weights, torch.ones(4), as_published=as_published
-        ).backward()  # type: ignore[no-untyped-call]
+        ).backward()
         assert free.grad is not None
         gradients.append(free.grad.flatten())
     cosine = functional.cosine_similarity(gradients[0], gradients[1], dim=0).item()
@@ -82,7 +82,7 @@ def test_adam_does_not_see_a_constant_scale() -> None:
             adam.zero_grad()
             logits = inputs.double() @ free.T
             loss = functional.binary_cross_entropy_with_logits(logits, targets.double())
-            (scale * loss).backward()  # type: ignore[no-untyped-call]
+            (scale * loss).backward()
             adam.step()
         ends.append(free.detach())
     assert (ends[0] - ends[1]).abs().max().item() < 1e-6
@@ -93,6 +93,6 @@ def test_closed_gradient_is_that_of_autograd(as_published: bool) -> None:
     inputs, targets, k, weight = mixed_batch()
     classes = torch.tensor([0.5, 1.0, 2.0, 4.0])
     logits = (inputs @ weight.T).requires_grad_()
-    weighted_bce(logits, targets, k, classes, as_published=as_published).backward()  # type: ignore[no-untyped-call]
+    weighted_bce(logits, targets, k, classes, as_published=as_published).backward()
     found = logit_gradient(logits.detach(), targets, k, classes, as_published=as_published)
     torch.testing.assert_close(found, logits.grad, rtol=1e-5, atol=1e-7)

@@ -31,8 +31,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
-def settings_of(name: StrategyName, **more: Any) -> StrategySettings:  # noqa: ANN401 - settings
-    return StrategySettings(name=name, **(REQUIRED.get(name, {}) | more))
+def settings_of(name: StrategyName, **more: object) -> StrategySettings:
+    return StrategySettings.model_validate({"name": name} | REQUIRED.get(name, {}) | more)
 
 
 def rows_of(data: TrainingData, settings: StrategySettings, seed: int = 0) -> IntArray:

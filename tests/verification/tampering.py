@@ -20,7 +20,7 @@ from balancer.verification.manifest_checks import selection_digest
 from tests.data.certified import made_embeddings, rewrite
 
 
-def made(folder: Path, **selection: Any) -> Path:  # noqa: ANN401 - fields
+def made(folder: Path, **selection: object) -> Path:
     """Select 30 of 300 rows, or as the fields say; return the manifest."""
     np.save(folder / "rows.npy", made_embeddings()[1])
     out = folder / "manifest.parquet"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from tests.data.certified import DIM, Facts, made_embeddings, rewrite
 WEIGHTED = ("farthest-point", "hybrid", "per-cluster")
 
 
-def made(folder: Path, **selection: Any) -> Path:  # noqa: ANN401 - fields
+def made(folder: Path, **selection: object) -> Path:
     """Select from embeddings with the quality columns `q` and `other`; return the manifest."""
     ids, points = made_embeddings()
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), DIM)

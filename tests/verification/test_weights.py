@@ -5,30 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from balancer.rounds.embeddings_only import EmbeddingsRequest, select_embeddings
 from balancer.selection import STRATEGIES
 from balancer.storage.filesystem import Store
 from balancer.storage.tables import read_table
-from balancer.verification import Status, VerificationReport, verify_manifest
+from balancer.verification import Status, VerificationReport
 from balancer.verification.manifest_checks import selection_digest
 from balancer.verification.weight_checks import BY_CELLS
-from tests.data.certified import Facts, made_embeddings, rewrite
-
-
-def made(folder: Path, **selection: Any) -> Path:  # noqa: ANN401 - fields
-    np.save(folder / "rows.npy", made_embeddings()[1])
-    out = folder / "manifest.parquet"
-    chosen = {"budget": 30} | selection
-    select_embeddings(EmbeddingsRequest(str(folder / "rows.npy"), str(out), chosen))
-    return out
-
-
-def verify(path: Path) -> VerificationReport:
-    return verify_manifest(Store(), str(path))
+from tests.data.certified import Facts, rewrite
+from tests.verification.tampering import made, verify
 
 
 def message(report: VerificationReport, name: str) -> str:
