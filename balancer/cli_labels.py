@@ -16,6 +16,7 @@ from balancer.errors import ConfigError
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key.")
 ]
+EndpointUrl = Annotated[str | None, typer.Option(help="S3 endpoint; AWS_ENDPOINT_URL when absent.")]
 
 
 def compare(
@@ -88,9 +89,7 @@ def imbalance(  # noqa: PLR0913 - typer turns each option into an argument
     ] = "percentile_25",
     out: Annotated[str | None, typer.Option(help="Report to write: .html or .json.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    endpoint_url: Annotated[
-        str | None, typer.Option(help="S3 endpoint; AWS_ENDPOINT_URL when absent.")
-    ] = None,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Show how imbalanced labels are: classes, confusable pairs, groups."""
     from balancer.report.imbalance_text import diagnosis_json, diagnosis_tables
